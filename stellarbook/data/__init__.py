@@ -1,0 +1,1 @@
+"""Archives and files become arrays: the ground floor, which knows no paper."""

@@ -1,0 +1,1 @@
+"""Training and judging: what every system shares once it has tensors."""

@@ -1,0 +1,1 @@
+"""Publishing: run, stamp, figures, claims, checks."""
