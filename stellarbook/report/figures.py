@@ -1,0 +1,94 @@
+"""Figures: one style, a caption, an alternative text and a badge that says what the data are.
+
+Shown in every chapter. A figure leaves a chapter only through `show`, which puts the badge into
+the picture, so that a copied figure still says whether its stars are real, and hands name, caption
+and alternative text to the page through the output's metadata (`report.run` moves them to where
+MyST-NB reads them).
+"""
+
+import io
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from PIL import Image
+
+DATA = ("real", "simulated spectra of real stars", "simulated stars", "no data")
+"""What a figure or a claim can be made of; `no data` is for drawings of a method."""
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito's colours, which colour-blind readers tell apart."""
+
+BADGE = {
+    "real": "#1b7837",
+    "simulated spectra of real stars": "#b35806",
+    "simulated stars": "#762a83",
+    "no data": "#4d4d4d",
+}
+METADATA = "stellarbook_figure"
+DPI = 100
+
+
+def style():
+    """Set matplotlib's defaults to the book's style (a chapter's first cell calls it)."""
+    plt.style.use(Path(__file__).with_name("stellarbook.mplstyle"))
+
+
+def show(fig, name, *, caption, alt, data, source=""):
+    """Publish a figure: the badge goes into the picture, the rest to the page. Closes the figure.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+    name : str
+        Key of the figure, `fig-` and lower-case words: other pages link to it.
+    caption : str
+        Markdown. What is drawn, and how to read it; mathematics and citations work.
+    alt : str
+        What a reader who cannot see the figure should know. Plain text.
+    data : str
+        One of `DATA`.
+    source : str
+        The sample in a few words, written beside the badge.
+
+    Raises
+    ------
+    ValueError
+        A caption or an alternative text is empty, the name is not a key, or `data` is unknown.
+    """
+    if data not in DATA:
+        raise ValueError(f"figure {name}: data is {data!r}, expected one of {', '.join(DATA)}")
+    if not re.fullmatch(r"fig-[a-z0-9-]+", name):
+        raise ValueError(f"figure name is {name!r}, expected fig- and lower-case words")
+    if not caption.strip() or not alt.strip():
+        raise ValueError(f"figure {name} needs a caption and an alternative text")
+    # Below the lowest artist, which is known once the layout is made: no axis label meets it.
+    fig.draw_without_rendering()
+    bottom = fig.get_tightbbox().y0 / fig.get_figheight()
+    fig.text(
+        0.995,
+        bottom - 0.06 / fig.get_figheight(),
+        f"● {data}{': ' + source if source else ''}",
+        color=BADGE[data],
+        fontsize=7.5,
+        ha="right",
+        va="top",
+    )
+    drawn, png = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight")
+    # A palette of the figure's own choosing: a third of the size, and no eye sees it.
+    Image.open(drawn).convert("RGB").quantize(160, dither=Image.Dither.NONE).save(
+        png, format="png", optimize=True
+    )
+    plt.close(fig)
+    record = {"name": name, "caption": _one_line(caption), "alt": _one_line(alt), "data": data}
+    display(
+        {"image/png": png.getvalue(), "text/plain": f"<figure {name}>"},
+        raw=True,
+        metadata={METADATA: record},
+    )
+
+
+def _one_line(text):
+    return " ".join(text.split())

@@ -1,0 +1,158 @@
+"""Bring a finished run into the book: its notebooks, its ledger, its weights.
+
+    python -m stellarbook.report.publish pages --profile long
+    python -m stellarbook.report.publish weights xp_mlp --profile long
+    python -m stellarbook.report.publish site --profile quick
+
+Weights: a chapter that trains something worth keeping writes `<run>/weights/<system>/` (see
+`learn.fit.save_weights`); here they come to `book/weights/` with a card.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+
+from stellarbook.report import chapters, claims, provenance
+
+ROOM_MIB = {"page": 0.6, "weights": 10.0}
+
+
+def pages(profile, root=chapters.ROOT):
+    """Copy the run's notebooks into `book/` and merge its ledger.
+
+    A page whose code is the chapter's takes the chapter's present text: prose can be mended without
+    training again, for every number in it is glued.
+
+    Raises
+    ------
+    chapters.ChapterError
+        The profile is quick, which never becomes the book; nothing was run; a run is older than its
+        chapter, was made with parameters of the command line, or is too large.
+    """
+    if profile == "quick":
+        raise chapters.ChapterError(
+            "quick shows that every part runs: publish standard, long or full"
+        )
+    run = root / "runs" / profile
+    done = [name for name in chapters.names(root) if (run / f"{name}.ipynb").exists()]
+    if not done:
+        raise chapters.ChapterError(
+            f"runs/{profile} holds no notebook: `make run PROFILE={profile}`"
+        )
+    for name in done:
+        page = run / f"{name}.ipynb"
+        wrong = {k: v for k, v in provenance.differences(page, root).items() if k != "modules"}
+        if wrong:
+            raise chapters.ChapterError(f"{page.relative_to(root)}: {'; '.join(wrong.values())}")
+        mark = nbformat.read(page, 4).metadata[provenance.KEY]
+        if mark["profile"] != profile:
+            raise chapters.ChapterError(f"{page.relative_to(root)} was run as {mark['profile']!r}")
+        if page.stat().st_size > ROOM_MIB["page"] * 2**20:
+            raise chapters.ChapterError(
+                f"{page.relative_to(root)} is {page.stat().st_size / 2**20:.2f} MiB,"
+                f" over {ROOM_MIB['page']}: draw with fewer points, or at a lower resolution"
+            )
+        nbformat.write(retold(nbformat.read(page, 4), name, root), root / "book" / f"{name}.ipynb")
+        recorded = run / "ledger" / f"{name}.json"
+        if recorded.exists():
+            ledger = root / "book" / "ledger.json"
+            old = json.loads(ledger.read_text()) if ledger.exists() else []
+            claims.write(ledger, claims.merge(old, json.loads(recorded.read_text())))
+        print(f"book/{name}.ipynb published from runs/{profile}")
+
+
+def retold(page, name, root=chapters.ROOT):
+    """An executed page with the chapter's present text around its unchanged code.
+
+    Raises
+    ------
+    chapters.ChapterError
+        The code differs.
+    """
+    chapter = nbformat.read(chapters.path(name, root), 4)
+    if chapters.code(page) != chapters.code(chapter):
+        raise chapters.ChapterError(f"the code of chapters/{name} has changed since it ran")
+    injected = [c for c in page.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    ran = iter([c for c in page.cells if c.cell_type == "code" and c not in injected])
+    cells = []
+    for cell in chapter.cells:
+        cells.append(next(ran) if cell.cell_type == "code" else cell)
+        if "parameters" in cell.metadata.get("tags", []):
+            cells += injected
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number:03d}"
+    page.cells = cells
+    return page
+
+
+def weights(system, profile, root=chapters.ROOT):
+    """Copy `runs/<profile>/weights/<system>/` to `book/weights/<system>/`.
+
+    Raises
+    ------
+    chapters.ChapterError
+        The run holds no such weights, or `book/weights/` would outgrow its room.
+    """
+    made, kept = root / "runs" / profile / "weights", root / "book" / "weights"
+    if not (made / system).is_dir():
+        there = ", ".join(sorted(p.name for p in made.glob("*"))) or "none"
+        raise chapters.ChapterError(f"runs/{profile} has no weights of {system!r}: it has {there}")
+    others = [p for p in kept.rglob("*") if p.is_file() and system not in p.relative_to(kept).parts]
+    size = sum(p.stat().st_size for p in [*others, *(made / system).rglob("*")]) / 2**20
+    if size > ROOM_MIB["weights"]:
+        raise chapters.ChapterError(
+            f"book/weights/ would hold {size:.1f} MiB, over {ROOM_MIB['weights']}"
+        )
+    shutil.copytree(made / system, kept / system, dirs_exist_ok=True)
+    print(f"book/weights/{system} published from runs/{profile}")
+
+
+def lay_out(profile, root=chapters.ROOT):
+    """Lay a run's notebooks over a copy of the book's pages, to be built as a site of that run.
+
+    Returns
+    -------
+    Path
+        `_build/src-<profile>`.
+    """
+    folder = root / "_build" / f"src-{profile}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / file, folder)
+    shutil.copytree(root / "book", folder / "book")
+    for page in (root / "runs" / profile).glob("[0-9][0-9]_*.ipynb"):
+        if not page.name.endswith(".failed.ipynb"):
+            shutil.copy(page, folder / "book")
+    return folder
+
+
+def main(argv=None):
+    """Command line of `make publish`, `make weights` and the site of a run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stellarbook.report.publish",
+        description="Bring a finished run into the book.",
+    )
+    parser.add_argument("what", choices=("pages", "weights", "site"))
+    parser.add_argument("system", nargs="?", help="with weights: whose")
+    parser.add_argument("--profile", required=True)
+    words = parser.parse_args(argv)
+    try:
+        if words.what == "pages":
+            pages(words.profile)
+        elif words.what == "weights":
+            if not words.system:
+                parser.error("weights of which system? make weights SYSTEM=xp_mlp")
+            weights(words.system, words.profile)
+        else:
+            print(lay_out(words.profile).relative_to(Path.cwd()))
+    except chapters.ChapterError as error:
+        sys.exit(f"stellarbook: {error}")
+
+
+if __name__ == "__main__":
+    main()
