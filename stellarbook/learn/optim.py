@@ -1,0 +1,58 @@
+"""How fast to learn: schedules of the learning rate, and the default optimiser."""
+
+import math
+
+import torch
+
+
+def cosine(warmup=0, final=0.0):
+    """Linear warm-up, then half a cosine down to `final` (a fraction of the learning rate).
+
+    Parameters
+    ----------
+    warmup : int
+        Steps of the warm-up.
+    final : float
+        Factor reached at the end.
+
+    Returns
+    -------
+    callable
+        `(step, steps) -> factor` on the learning rate, for `fit(schedule=…)`.
+
+    Notes
+    -----
+    Loshchilov & Hutter (2017), arXiv:1608.03983, eq. 5 with one period. Shown in chapter 01.
+    """
+
+    def factor(step, steps):
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        phase = (step - warmup) / max(1, steps - warmup)
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, phase)))
+
+    return factor
+
+
+def warm_restarts(period, final=0.0):
+    """Cosine from 1 to `final`, again and again every `period` steps.
+
+    Loshchilov & Hutter (2017), arXiv:1608.03983, eq. 5; parameters as in `cosine`.
+    """
+
+    def factor(step, steps):
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (step % period) / period))
+
+    return factor
+
+
+def adamw(model, lr, weight_decay):
+    """AdamW (arXiv:1711.05101) that decays matrices but not biases, gains and scalars."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in weights if p.ndim >= 2]
+    vectors = [p for p in weights if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr)
