@@ -51,16 +51,16 @@ mlp_nets = 3  # networks in the specialist, averaged
 ablation_steps = 2000  # optimiser steps of each network of the ablation
 
 # %%
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from matplotlib.colors import LogNorm
 from myst_nb import glue
 from scipy.stats import binned_statistic_2d
-
 from stellarbook.data import xp_apogee, xp_basis
 from stellarbook.learn import baselines, metrics, specialist
 from stellarbook.report import chapters, claims, figures, source
@@ -171,20 +171,34 @@ missing = pd.DataFrame(
     }
 )
 missing = missing[missing.missing > 0]
-missing["of these, masked as junk"] = missing["of these, masked as junk"].fillna(0).astype(int)
+missing["of these, masked as junk"] = (
+    missing["of these, masked as junk"].fillna(0).astype(int)
+)
 missing.fillna("")
 
 # %% [markdown]
 # ### Kiel diagram and colours
 
-# %%
+# %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 4.0))
 unknown = stars.feh.isna()
-left.scatter(stars.teff[unknown], stars.logg[unknown], s=0.4, color="0.6", label="no [Fe/H]")
+left.scatter(
+    stars.teff[unknown],
+    stars.logg[unknown],
+    s=0.4,
+    color="0.6",
+    label="no [Fe/H]",
+)
 known = stars[~unknown].sort_values("feh", ascending=False)
-points = left.scatter(known.teff, known.logg, c=known.feh, s=0.4, vmin=-1.5, vmax=0.4)
+points = left.scatter(
+    known.teff, known.logg, c=known.feh, s=0.4, vmin=-1.5, vmax=0.4
+)
 left.set(
-    xlabel=NAMES["teff"], ylabel=NAMES["logg"], xscale="log", xlim=(20500, 3000), ylim=(5.5, -0.7)
+    xlabel=NAMES["teff"],
+    ylabel=NAMES["logg"],
+    xscale="log",
+    xlim=(20500, 3000),
+    ylim=(5.5, -0.7),
 )
 left.set_xticks([4000, 6000, 10000, 20000], ["4000", "6000", "10000", "20000"])
 left.minorticks_off()
@@ -198,7 +212,11 @@ cells = median_map(
     [np.linspace(-0.5, 7.5, 90), np.linspace(5.5, 15.1, 90)],
     cmap="cividis",
 )
-right.set(xlabel=r"$G_{\rm BP}-G_{\rm RP}$ (apparent)", ylabel="$G$ (apparent)", ylim=(15.3, 5.5))
+right.set(
+    xlabel=r"$G_{\rm BP}-G_{\rm RP}$ (apparent)",
+    ylabel="$G$ (apparent)",
+    ylim=(15.3, 5.5),
+)
 fig.colorbar(cells, ax=right, label=r"median $\log g$")
 figures.show(
     fig,
@@ -218,7 +236,7 @@ figures.show(
 # %% [markdown]
 # ### Chemistry
 
-# %%
+# %% tags=["hide-input"]
 full = stars.dropna(subset=["feh", "alpha_m"])
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.6), sharey=True)
 groups = {"giants": full.logg < 3.5, "dwarfs and subgiants": full.logg >= 3.5}
@@ -249,7 +267,7 @@ figures.show(
 # %% [markdown]
 # ### On the sky
 
-# %%
+# %% tags=["hide-input"]
 sky = SkyCoord(stars.ra.to_numpy() * u.deg, stars.dec.to_numpy() * u.deg)
 galactic = sky.galactic
 fig = plt.figure(figsize=(8.2, 4.1))
@@ -259,7 +277,10 @@ cells = median_map(
     -galactic.l.wrap_at(180 * u.deg).rad,
     galactic.b.rad,
     stars.a_k.to_numpy(),
-    [np.radians(np.linspace(-180, 180, 181)), np.radians(np.linspace(-90, 90, 91))],
+    [
+        np.radians(np.linspace(-180, 180, 181)),
+        np.radians(np.linspace(-90, 90, 91)),
+    ],
     vmin=0,
     vmax=0.6,
     cmap="cividis",
@@ -285,7 +306,7 @@ figures.show(
 # %% [markdown]
 # ### How well the labels are known
 
-# %%
+# %% tags=["hide-input"]
 kinds = {
     "cool giants": (stars.teff < 5200) & (stars.logg < 3.5),
     "FGK dwarfs": stars.teff.between(4200, 7000) & (stars.logg >= 3.5),
@@ -293,18 +314,32 @@ kinds = {
     "hotter than 7000 K": stars.teff > 7000,
 }
 fig, axes = plt.subplots(1, 4, figsize=(8.6, 2.9))
-ranges = {"teff": (3, 500), "logg": (0.012, 0.2), "feh": (0.004, 0.04), "alpha_m": (0.003, 0.1)}
+ranges = {
+    "teff": (3, 500),
+    "logg": (0.012, 0.2),
+    "feh": (0.004, 0.04),
+    "alpha_m": (0.003, 0.1),
+}
 for axis, (label, limits) in zip(axes, ranges.items(), strict=True):
     error = stars[f"{label}_error"]
     bins = np.geomspace(*limits, 50)
     for name, chosen in kinds.items():
         if error[chosen].notna().sum() > 50:
-            axis.hist(error[chosen], bins, histtype="step", density=True, label=name, linewidth=1.2)
+            axis.hist(
+                error[chosen],
+                bins,
+                histtype="step",
+                density=True,
+                label=name,
+                linewidth=1.2,
+            )
     axis.set(xscale="log", yticks=[], xlabel=f"error of {NAMES[label]}")
     axis.set_xticks(limits, [f"{edge:g}" for edge in limits])
     axis.minorticks_off()
     axis.spines["left"].set_visible(False)
-fig.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+fig.legend(
+    *axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center"
+)
 figures.show(
     fig,
     "fig-label-errors",
@@ -346,17 +381,25 @@ print(
 # The star transformer is trained on whatever a star has. Here every star has
 # a spectrum, and what is missing are labels, mostly of hot stars.
 
-# %%
+# %% tags=["hide-input"]
 tokens = [*LABELS, "alpha_m", "a_k", *COLOURS, "g", "bp0", "rp0"]
-shown = {"all": stars.index == stars.index} | {k: v.to_numpy() for k, v in kinds.items()}
+shown = {"all": stars.index == stars.index} | {
+    k: v.to_numpy() for k, v in kinds.items()
+}
 share = pd.DataFrame(
-    {name: stars.loc[chosen, tokens].notna().mean() for name, chosen in shown.items()}
+    {
+        name: stars.loc[chosen, tokens].notna().mean()
+        for name, chosen in shown.items()
+    }
 )
 fig, axis = plt.subplots(figsize=(7.2, 3.4))
 mesh = axis.imshow(share.T, vmin=0, vmax=1, aspect="auto", cmap="cividis")
-axis.set_xticks(range(len(tokens)), [NAMES.get(t, t).removesuffix(" [K]") for t in tokens])
+axis.set_xticks(
+    range(len(tokens)), [NAMES.get(t, t).removesuffix(" [K]") for t in tokens]
+)
 axis.set_yticks(
-    range(share.shape[1]), [f"{name} ({np.sum(chosen)})" for name, chosen in shown.items()]
+    range(share.shape[1]),
+    [f"{name} ({np.sum(chosen)})" for name, chosen in shown.items()],
 )
 for (i, j), value in np.ndenumerate(share.T.to_numpy()):
     axis.text(
@@ -387,7 +430,7 @@ figures.show(
 # %% [markdown]
 # ### The spectra
 
-# %%
+# %% tags=["hide-input"]
 types = {
     "B/A, 9000 K": (9000, 4.0),
     "F, 6500 K": (6500, 4.2),
@@ -397,9 +440,13 @@ types = {
     "M giant, 3700 K": (3700, 0.8),
     "M dwarf, 3500 K": (3500, 4.8),
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.6), width_ratios=[1.7, 1])
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(8.6, 4.6), width_ratios=[1.7, 1]
+)
 for step, (name, (teff, logg)) in enumerate(types.items()):
-    near = (np.abs(np.log(stars.teff / teff)) < 0.02) & (np.abs(stars.logg - logg) < 0.25)
+    near = (np.abs(np.log(stars.teff / teff)) < 0.02) & (
+        np.abs(stars.logg - logg) < 0.25
+    )
     # The least reddened of the kind: dust would hide the type.
     row = stars[near & (stars.g < 13)].a_k.abs().idxmin()
     flux, error = xp.flux[row], xp.flux_error[row]
@@ -414,13 +461,24 @@ for step, (name, (teff, logg)) in enumerate(types.items()):
         alpha=0.3,
         linewidth=0,
     )
-    left.text(1026, (flux / middle)[-5:].mean() + step, name, fontsize=8, va="center", color=colour)
-left.set(xlabel="wavelength [nm]", ylabel="flux / median + offset", xlim=(330, 1190))
+    left.text(
+        1026,
+        (flux / middle)[-5:].mean() + step,
+        name,
+        fontsize=8,
+        va="center",
+        color=colour,
+    )
+left.set(
+    xlabel="wavelength [nm]", ylabel="flux / median + offset", xlim=(330, 1190)
+)
 left.set_xticks(range(400, 1001, 200))
 signal = (xp.flux / xp.flux_error).astype(np.float32)
 for low, high in ((6, 11), (11, 12.5), (12.5, 14), (14, 15.1)):
     chosen = stars.g.between(low, high).to_numpy()
-    right.plot(xp.wave, np.median(signal[chosen], axis=0), label=f"$G$ {low}–{high}")
+    right.plot(
+        xp.wave, np.median(signal[chosen], axis=0), label=f"$G$ {low}–{high}"
+    )
 right.set(xlabel="wavelength [nm]", ylabel="median flux / error", yscale="log")
 right.legend()
 figures.show(
@@ -444,7 +502,7 @@ figures.show(
 # Gaia publishes the covariance $\boldsymbol\Sigma$ of the coefficients:
 # that of the flux is $\mathbf{A}\boldsymbol\Sigma\mathbf{A}^\top$.
 
-# %%
+# %% tags=["hide-input"]
 matrix = xp_basis.design_matrix()
 pair = xp_apogee.xp_pair()
 covariance = matrix @ pair.covariance @ matrix.T
@@ -452,17 +510,29 @@ sigma = np.sqrt(np.diag(covariance))
 correlation = covariance / np.outer(sigma, sigma)
 eigen = np.linalg.eigvalsh(correlation)
 freedom = eigen.sum() ** 2 / np.sum(eigen**2)
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.5), width_ratios=[1.1, 1])
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(8.2, 3.5), width_ratios=[1.1, 1]
+)
 edges = [xp.wave[0], xp.wave[-1]] * 2
 mesh = left.imshow(
-    correlation[::3, ::3], vmin=-1, vmax=1, cmap="RdBu_r", origin="lower", extent=edges
+    correlation[::3, ::3],
+    vmin=-1,
+    vmax=1,
+    cmap="RdBu_r",
+    origin="lower",
+    extent=edges,
 )
 left.set(xlabel="wavelength [nm]", ylabel="wavelength [nm]")
 fig.colorbar(mesh, ax=left, label="correlation of errors", shrink=0.9)
 for wave in (450, 600, 700, 850):
     row = int((wave - xp.wave[0]) // 2)
     lags = np.arange(-25, 26)
-    right.plot(2 * lags, correlation[row, row + lags], label=f"about {wave} nm", linewidth=1)
+    right.plot(
+        2 * lags,
+        correlation[row, row + lags],
+        label=f"about {wave} nm",
+        linewidth=1,
+    )
 right.axhline(0, color="0.5", linewidth=0.7)
 right.set(xlabel="distance [nm]", ylabel="correlation of errors")
 right.legend()
@@ -496,9 +566,14 @@ glue("freedom", float(freedom), display=False)
 # on the order of the catalogue nor on any label, and its id lists are files
 # of the package. Repeated rows of a star never meet their own kind across it.
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 4, figsize=(8.6, 2.7), sharey=True)
-shown = {"teff": NAMES["teff"], "logg": NAMES["logg"], "feh": NAMES["feh"], "g": "$G$"}
+shown = {
+    "teff": NAMES["teff"],
+    "logg": NAMES["logg"],
+    "feh": NAMES["feh"],
+    "g": "$G$",
+}
 for axis, (column, name) in zip(axes, shown.items(), strict=True):
     for part, rows_ in (("train", train), ("val", val), ("test", test)):
         values = np.sort(stars[column].iloc[rows_].dropna())
@@ -571,28 +646,43 @@ noise = xp_basis.NOISE * np.median(middle[:, 0] / xp_basis.g_flux(g))
 share = xp_basis.prior_share(noise)
 
 # %% tags=["nbval-check-output"]
-print(f"{matrix.shape[0]} × {matrix.shape[1]}, condition number {singular[0] / singular[-1]:.1e}")
+condition = singular[0] / singular[-1]
+print(*matrix.shape, f"condition number {condition:.1e}")
 print(
     "rms of re-synthesised spectra below 3e-6 of the median flux:",
     all(rms < 3e-6 for name, rms in again.items() if "88" not in name),
 )
 
 # %% tags=["remove-cell"]
-glue("condition", singular[0] / singular[-1], display=False)
+glue("condition", condition, display=False)
 glue("resynthesis", again["most probable"], display=False)
 glue("measured", int((share < 0.1).sum()), display=False)
 glue("prior_only", int((share > 0.9).sum()), display=False)
 
-# %%
+# %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6))
-left.semilogy(np.arange(1, 111), singular / singular[0], ".-", linewidth=0.8, markersize=3)
+left.semilogy(
+    np.arange(1, 111),
+    singular / singular[0],
+    ".-",
+    linewidth=0.8,
+    markersize=3,
+)
 left.axhline(xp_basis.NOISE, color="0.5", linewidth=0.8, linestyle="--")
-left.text(2, xp_basis.NOISE * 1.3, "precision of the published flux", fontsize=8, color="0.35")
+left.text(
+    2,
+    xp_basis.NOISE * 1.3,
+    "precision of the published flux",
+    fontsize=8,
+    color="0.35",
+)
 left.set(xlabel="direction", ylabel="singular value / largest")
 for arm, begin in (("BP", 0), ("RP", 55)):
     right.plot(range(55), share[begin : begin + 55], label=arm)
 right.set(
-    xlabel="order of the coefficient", ylim=(-0.02, 1.02), ylabel="share of prior variance left"
+    xlabel="order of the coefficient",
+    ylim=(-0.02, 1.02),
+    ylabel="share of prior variance left",
 )
 right.legend()
 figures.show(
@@ -623,9 +713,10 @@ figures.show(
 # coefficients. Ours should have the same scale where they are measured. Not
 # quite the same: our stars are other stars.
 
-# %%
+# %% tags=["hide-input"]
 ratio = {
-    name: metrics.scatter(x, axis=0) / scales["mad_std"].to_numpy() for name, x in inverted.items()
+    name: metrics.scatter(x, axis=0) / scales["mad_std"].to_numpy()
+    for name, x in inverted.items()
 }
 fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), sharey=True)
 for axis, arm, begin in ((axes[0], "BP", 0), (axes[1], "RP", 55)):
@@ -670,7 +761,9 @@ photons = np.log10(np.asarray(xp.flux[few], dtype=float) @ xp.wave)
 zero = np.median(g + 2.5 * photons)
 pair_g = np.array([zero - 2.5 * np.log10(pair.flux @ pair.wave)])
 truth = pair.coefficients / xp_basis.g_flux(pair_g)
-truth_error = np.concatenate([pair.bp_error, pair.rp_error]) / xp_basis.g_flux(pair_g)
+truth_error = np.concatenate([pair.bp_error, pair.rp_error]) / xp_basis.g_flux(
+    pair_g
+)
 forward = matrix @ pair.coefficients
 found = {
     "least squares": xp_basis.least_squares(pair.flux[None], pair_g)[0],
@@ -682,15 +775,17 @@ within = {name: np.mean(np.abs(a) < 1) for name, a in away.items()}
 
 # %% tags=["nbval-check-output"]
 worst = np.abs(forward - pair.flux).max() / np.median(pair.flux)
-print(f"map against Gaia's own sampling: worst sample {worst:.0e} of the median flux")
+print(f"map against Gaia's own sampling: {worst:.0e} of the median flux")
 
 # %% tags=["remove-cell"]
 glue("pair_worst", worst, display=False)
 glue("pair_within", float(within["most probable"]), display=False)
 glue("pair_within_ls", float(within["least squares"]), display=False)
 
-# %%
-fig, axes = plt.subplots(2, 2, figsize=(8.4, 4.8), sharex="col", height_ratios=[1.2, 1])
+# %% tags=["hide-input"]
+fig, axes = plt.subplots(
+    2, 2, figsize=(8.4, 4.8), sharex="col", height_ratios=[1.2, 1]
+)
 for column, (arm, begin) in enumerate((("BP", 0), ("RP", 55))):
     part = slice(begin, begin + 55)
     top, bottom = axes[:, column]
@@ -716,14 +811,25 @@ for column, (arm, begin) in enumerate((("BP", 0), ("RP", 55))):
     top.set_yscale("symlog", linthresh=2e-4)
     top.set_title(arm)
     for (name, a), mark in zip(away.items(), "sxo", strict=True):
-        bottom.plot(range(55), a[part], mark, markersize=3.5, label=name, fillstyle="none")
+        bottom.plot(
+            range(55),
+            a[part],
+            mark,
+            markersize=3.5,
+            label=name,
+            fillstyle="none",
+        )
     bottom.axhspan(-1, 1, color="0.9", zorder=0)
     bottom.set_yscale("symlog", linthresh=1)
     bottom.set_xlabel("order")
 axes[0, 0].set_ylabel("coefficient / $F_G$")
 axes[1, 0].set_ylabel("(ours − Gaia's) / error")
 axes[0, 1].legend()
-fig.legend(*axes[1, 1].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+fig.legend(
+    *axes[1, 1].get_legend_handles_labels(),
+    ncols=3,
+    loc="outside lower center",
+)
 figures.show(
     fig,
     "fig-pair",
@@ -738,7 +844,7 @@ figures.show(
     many errors at high order.""",
 )
 
-# %%
+# %% tags=["hide-input"]
 kept = np.arange(5, 111, 3)
 
 
@@ -757,10 +863,16 @@ axis.semilogy(
     label="truncated, in the published scales",
 )
 axis.axhline(
-    np.median(np.abs(away["most probable"])), color=figures.PALETTE[2], label="most probable"
+    np.median(np.abs(away["most probable"])),
+    color=figures.PALETTE[2],
+    label="most probable",
 )
-axis.axhline(1, color="0.6", linewidth=0.8, linestyle="--", label="Gaia's own error")
-axis.set(xlabel="directions kept, $k$", ylabel="median |ours − Gaia's| / error")
+axis.axhline(
+    1, color="0.6", linewidth=0.8, linestyle="--", label="Gaia's own error"
+)
+axis.set(
+    xlabel="directions kept, $k$", ylabel="median |ours − Gaia's| / error"
+)
 axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
 figures.show(
     fig,
@@ -857,7 +969,7 @@ net_seeds = [seed + i for i in range(mlp_nets)]
 # are tuned afresh for each size up to the largest that tuning may use.
 
 # %%
-curve, tuned, networks = [], {}, {}
+curve, tuned = [], {}
 for size in train_sizes:
     for run in seeds:
         rows = subset(size, run)
@@ -880,7 +992,9 @@ for size in train_sizes:
         )
         tuned.setdefault(key, trees.settings)
         last = size == train_sizes[-1] and run == seeds[0]
-        nets = train_networks(INPUTS, rows, net_seeds if last else [run], mlp_steps)
+        nets = train_networks(
+            INPUTS, rows, net_seeds if last else [run], mlp_steps
+        )
         if last:
             best = {"ridge": linear, "XGBoost": trees, "MLP": nets}
         seen = part(INPUTS, test)
@@ -890,7 +1004,8 @@ for size in train_sizes:
             "MLP": scatters(nets.each(seen)[0]),
         }.items():
             curve.append(
-                {"size": size, "seed": run, "model": name} | dict(zip(LABELS, values, strict=True))
+                {"size": size, "seed": run, "model": name}
+                | dict(zip(LABELS, values, strict=True))
             )
 curve = pd.DataFrame(curve)
 
@@ -898,15 +1013,21 @@ curve = pd.DataFrame(curve)
 # The last networks while they learned, and the settings that XGBoost's
 # search found best for $T_{\rm eff}$:
 
-# %%
+# %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.1))
 for net, history in zip(net_seeds, best["MLP"].histories, strict=True):
     shown = history.to_frame()
     left.plot(shown.step, shown.loss, linewidth=0.8, label=f"network {net}")
     judged = shown.dropna(subset="validation")
-    right.plot(judged.step, judged.validation, ".-", linewidth=0.8, markersize=3)
+    right.plot(
+        judged.step, judged.validation, ".-", linewidth=0.8, markersize=3
+    )
 left.set(xlabel="step", ylabel="training loss")
-right.set(xlabel="step", yscale="log", ylabel="mean |standardised error|,\nvalidation stars")
+right.set(
+    xlabel="step",
+    yscale="log",
+    ylabel="mean |standardised error|,\nvalidation stars",
+)
 left.legend()
 figures.show(
     fig,
@@ -921,7 +1042,9 @@ figures.show(
 )
 
 # %%
-pd.DataFrame({f"tried on {size} stars": found[0] for size, found in tuned.items()})
+pd.DataFrame(
+    {f"tried on {size} stars": found[0] for size, found in tuned.items()}
+)
 
 # %% [markdown]
 # ## Does it work?
@@ -938,18 +1061,23 @@ predicted = {"the median star": nothing} | {
 }
 for name, prediction in predicted.items():
     for group, chosen in tests.items():
-        table = metrics.compare(part(LABELS, test)[chosen], prediction[chosen], LABELS)
+        table = metrics.compare(
+            part(LABELS, test)[chosen], prediction[chosen], LABELS
+        )
         for label in LABELS:
             rows[name, group, label] = table.loc[label]
 score = pd.DataFrame(rows).T
 score.index.names = ["model", "test stars", "label"]
 shown = score["scatter"].unstack("label")[LABELS].rename(columns=NAMES)
 shown = shown.loc[[(m, t) for m in predicted for t in tests]]
-shown.style.format({NAMES["teff"]: "{:.1f}", NAMES["logg"]: "{:.3f}", NAMES["feh"]: "{:.3f}"})
+shown.style.format(
+    {NAMES["teff"]: "{:.1f}", NAMES["logg"]: "{:.3f}", NAMES["feh"]: "{:.3f}"}
+)
 
 # %% tags=["nbval-check-output"]
 check(
-    "01_data: ridge, scatter of teff, K", score.loc[("ridge", "all test stars", "teff"), "scatter"]
+    "01_data: ridge, scatter of teff, K",
+    score.loc[("ridge", "all test stars", "teff"), "scatter"],
 )
 check(
     "01_data: XGBoost, scatter of teff, K",
@@ -957,7 +1085,8 @@ check(
 )
 for label in LABELS:
     check(
-        f"01_data: MLP, scatter of {label}", score.loc[("MLP", "all test stars", label), "scatter"]
+        f"01_data: MLP, scatter of {label}",
+        score.loc[("MLP", "all test stars", label), "scatter"],
     )
 
 # %% tags=["remove-cell"]
@@ -976,8 +1105,10 @@ for name, key in (("ridge", "ridge"), ("XGBoost", "xgb"), ("MLP", "mlp")):
 # {glue:text}`xgb_teff:.1f` K, {glue:text}`xgb_logg:.3f` and
 # {glue:text}`xgb_feh:.3f` dex.
 
-# %%
-fig, axes = plt.subplots(2, 3, figsize=(8.6, 4.9), sharex="col", height_ratios=[2.2, 1])
+# %% tags=["hide-input"]
+fig, axes = plt.subplots(
+    2, 3, figsize=(8.6, 4.9), sharex="col", height_ratios=[2.2, 1]
+)
 truth_ = part(LABELS, test)
 for column, label in enumerate(LABELS):
     t, p = truth_[:, column], predicted["MLP"][:, column]
@@ -1024,7 +1155,7 @@ figures.show(
     diagonal, wider for hot stars.""",
 )
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.1))
 for axis, label in zip(axes, LABELS, strict=True):
     for name, mark in (("ridge", "s"), ("XGBoost", "^"), ("MLP", "o")):
@@ -1039,7 +1170,9 @@ for axis, label in zip(axes, LABELS, strict=True):
             label=name,
             capsize=2,
         )
-    axis.set(xscale="log", yscale="log", xlabel="training stars", title=NAMES[label])
+    axis.set(
+        xscale="log", yscale="log", xlabel="training stars", title=NAMES[label]
+    )
     values = axis.get_ylim()
     ticks = np.geomspace(*values, 5)[1:-1]
     axis.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
@@ -1063,7 +1196,7 @@ figures.show(
 # %% [markdown]
 # ### Where it fails
 
-# %%
+# %% tags=["hide-input"]
 residual = predicted["MLP"] - truth_
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.7))
 spread_ = median_map(
@@ -1076,10 +1209,17 @@ spread_ = median_map(
     cmap="cividis",
 )
 left.set_xscale("log")
-left.set(xlabel=NAMES["teff"], ylabel=NAMES["logg"], xlim=(20500, 3000), ylim=(5.5, -0.7))
+left.set(
+    xlabel=NAMES["teff"],
+    ylabel=NAMES["logg"],
+    xlim=(20500, 3000),
+    ylim=(5.5, -0.7),
+)
 left.set_xticks([4000, 6000, 10000, 20000], ["4000", "6000", "10000", "20000"])
 left.minorticks_off()
-bar = fig.colorbar(spread_, ax=left, label=r"median $|\Delta T_{\rm eff}|\,/\,T_{\rm eff}$")
+bar = fig.colorbar(
+    spread_, ax=left, label=r"median $|\Delta T_{\rm eff}|\,/\,T_{\rm eff}$"
+)
 bar.set_ticks([0.003, 0.01, 0.03, 0.1], labels=["0.3 %", "1 %", "3 %", "10 %"])
 faint = stars.g.to_numpy()[test]
 edges = np.percentile(faint, np.linspace(0, 100, 11))
@@ -1087,7 +1227,7 @@ centre = (edges[1:] + edges[:-1]) / 2
 for column, label in enumerate(LABELS):
     width = [
         metrics.scatter(residual[(faint >= a) & (faint <= b), column])
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
     ]
     right.plot(
         centre,
@@ -1141,17 +1281,22 @@ ablation, fitted = [], {}
 for name, columns in choices.items():
     for run in seeds:
         nets = train_networks(
-            columns, train, [run], ablation_steps, shuffle=name == "labels shuffled"
+            columns,
+            train,
+            [run],
+            ablation_steps,
+            shuffle=name == "labels shuffled",
         )
         prediction = nets.predict(part(columns, test))
         fitted[name, run] = prediction
         ablation.append(
-            {"inputs": name, "seed": run} | dict(zip(LABELS, scatters(prediction), strict=True))
+            {"inputs": name, "seed": run}
+            | dict(zip(LABELS, scatters(prediction), strict=True))
         )
 ablation = pd.DataFrame(ablation)
 none = dict(zip(LABELS, scatters(nothing), strict=True))
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.3), sharey=True)
 for axis, label in zip(axes, LABELS, strict=True):
     for height, name in enumerate(choices):
@@ -1190,7 +1335,7 @@ figures.show(
 # A second look at the same question: shuffle one coefficient at a time among
 # the test stars, and see how much worse the trained specialist gets.
 
-# %%
+# %% tags=["hide-input"]
 seen, random = part(INPUTS, test), np.random.default_rng(seed)
 importance = np.empty((len(INPUTS), len(LABELS)))
 for column in range(len(INPUTS)):
@@ -1198,9 +1343,13 @@ for column in range(len(INPUTS)):
     mixed[:, column] = random.permutation(mixed[:, column])
     importance[column] = scatters(best["MLP"].predict(mixed))
 importance /= scatters(predicted["MLP"])
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.0), sharey=True, width_ratios=[30, 30, 8])
+fig, axes = plt.subplots(
+    1, 3, figsize=(8.6, 3.0), sharey=True, width_ratios=[30, 30, 8]
+)
 for column, label in enumerate(LABELS):
-    for axis, rows_ in zip(axes, (range(30), range(30, 60), range(60, 63)), strict=True):
+    for axis, rows_ in zip(
+        axes, (range(30), range(30, 60), range(60, 63)), strict=True
+    ):
         axis.plot(
             range(len(rows_)),
             importance[rows_, column],
@@ -1209,7 +1358,11 @@ for column, label in enumerate(LABELS):
             linewidth=0.8,
             label=NAMES[label].removesuffix(" [K]"),
         )
-axes[0].set(xlabel="order, BP", yscale="log", ylabel="scatter with it shuffled\n/ scatter")
+axes[0].set(
+    xlabel="order, BP",
+    yscale="log",
+    ylabel="scatter with it shuffled\n/ scatter",
+)
 axes[1].set(xlabel="order, RP")
 axes[2].set_xticks(range(3), ["BP−RP", "J−H", "J−K"], rotation=60)
 axes[2].set_xlim(-0.5, 2.5)
@@ -1236,14 +1389,19 @@ figures.show(
 wide = ablation.set_index(["inputs", "seed"])
 low_orders = claims.record(
     "star_transformer.low_orders_carry_teff",
-    (wide.loc["orders 25–54, both", "teff"] - wide.loc["orders 0–4, both", "teff"]).to_numpy(),
+    (
+        wide.loc["orders 25–54, both", "teff"]
+        - wide.loc["orders 0–4, both", "teff"]
+    ).to_numpy(),
     n=len(test),
     data="real",
 )
 known = np.isfinite(truth_[:, 2])
 r2 = [
     1
-    - np.sum((fitted["flux, 343 samples", run][known, 2] - truth_[known, 2]) ** 2)
+    - np.sum(
+        (fitted["flux, 343 samples", run][known, 2] - truth_[known, 2]) ** 2
+    )
     / np.sum((truth_[known, 2] - truth_[known, 2].mean()) ** 2)
     for run in seeds
 ]
@@ -1285,7 +1443,10 @@ best["MLP"].save(
         "data": "real: Gaia DR3 XP, APOGEE DR17",
         "profile": chapters.running_profile(),
         "test_scatter": {
-            label: float(score.loc[("MLP", "all test stars", label), "scatter"]) for label in LABELS
+            label: float(
+                score.loc[("MLP", "all test stars", label), "scatter"]
+            )
+            for label in LABELS
         },
     },
 )

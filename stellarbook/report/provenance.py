@@ -188,10 +188,12 @@ def differences(page, root=chapters.ROOT):
     if outputs_sha(notebook) != mark["outputs_sha"]:
         found["outputs"] = "outputs, captions or alternative texts were edited after the run"
     if mark["profile"] in chapters.profiles(root):
-        today = chapters.parameters(name, mark["profile"], root=root)
+        try:
+            today = chapters.parameters(name, mark["profile"], root=root)
+        except chapters.ChapterError as error:
+            today, found["parameters"] = mark["parameters"], str(error)
         keys = sorted(set(today) | set(mark["parameters"]))
-        changed = [key for key in keys if today.get(key) != mark["parameters"].get(key)]
-        if changed:
+        if changed := [key for key in keys if today.get(key) != mark["parameters"].get(key)]:
             found["parameters"] = (
                 f"profile {mark['profile']} now gives other values for {', '.join(changed)}"
             )
@@ -264,21 +266,25 @@ def card(metadata, page, root=chapters.ROOT):
     )
 
 
+def listing(root=chapters.ROOT):
+    """Every chapter, the state of its page, and what has changed since it ran: lines of text."""
+    for name in chapters.names(root):
+        page = root / "book" / f"{name}.ipynb"
+        if not page.exists():
+            yield f"{name:<28} not published"
+            continue
+        yield f"{name:<28} {state(page, root)}"
+        yield from (f"{'':<28} {reason}" for reason in differences(page, root).values())
+
+
 def main(argv=None):
-    """`make stale`: list every published page and what has changed since it ran."""
+    """Command line of `make stale`."""
     parser = argparse.ArgumentParser(
         prog="python -m stellarbook.report.provenance",
         description="List the published pages and what has changed since each was run.",
     )
     parser.parse_args(argv)
-    for name in chapters.names():
-        page = chapters.ROOT / "book" / f"{name}.ipynb"
-        if not page.exists():
-            print(f"{name:<28} not published")
-            continue
-        print(f"{name:<28} {state(page)}")
-        for reason in differences(page).values():
-            print(f"{'':<28} {reason}")
+    print(*listing(), sep="\n")
 
 
 if __name__ == "__main__":
