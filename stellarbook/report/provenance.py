@@ -81,7 +81,28 @@ def outputs_sha(notebook):
 # --- the stamp ------------------------------------------------------------------------------------
 
 
-def stamp(notebook, name, profile, parameters, *, measured, root=chapters.ROOT):
+def origin(chapter, root=chapters.ROOT):
+    """What a run starts from, to be asked before it: the tree may change while it runs.
+
+    Parameters
+    ----------
+    chapter : NotebookNode
+        The chapter, not yet executed.
+
+    Returns
+    -------
+    dict
+        `source_sha`, `modules_sha`, `data`, `commit`.
+    """
+    return {
+        "source_sha": sha(chapters.code(chapter)),
+        "modules_sha": modules_sha(chapter, root),
+        "data": data(chapter, root),
+        "commit": commit(root),
+    }
+
+
+def stamp(notebook, name, profile, parameters, *, before, measured):
     """What a run leaves in the metadata of its executed notebook.
 
     Parameters
@@ -91,6 +112,8 @@ def stamp(notebook, name, profile, parameters, *, measured, root=chapters.ROOT):
     name, profile : str
     parameters : dict
         Every parameter that the run had.
+    before : dict
+        From `origin`.
     measured : dict
         `wall_seconds`, `peak_memory_mb`, `energy_wh` (None where nothing measures it).
 
@@ -98,20 +121,15 @@ def stamp(notebook, name, profile, parameters, *, measured, root=chapters.ROOT):
     -------
     dict
     """
-    return {
-        "chapter": name,
-        "source_sha": sha(chapters.code(notebook)),
-        "modules_sha": modules_sha(notebook, root),
-        "outputs_sha": outputs_sha(notebook),
-        "profile": profile,
-        "parameters": parameters,
-        "seed": parameters.get("seed"),
-        "device": device(parameters.get("device", "auto")),
-        "versions": {"python": platform.python_version()} | _versions(),
-        "data": data(notebook, root),
-        "commit": commit(root),
-        "date": datetime.now(UTC).date().isoformat(),
-    } | measured
+    return (
+        {"chapter": name, "profile": profile, "parameters": parameters}
+        | {"seed": parameters.get("seed"), "device": device(parameters.get("device", "auto"))}
+        | {"versions": {"python": platform.python_version()} | _versions()}
+        | {"date": datetime.now(UTC).date().isoformat()}
+        | {"outputs_sha": outputs_sha(notebook)}
+        | before
+        | measured
+    )
 
 
 def data(notebook, root=chapters.ROOT):

@@ -55,8 +55,11 @@ def execute(name, profile, *, extra=None, folder=None, output=None, root=chapter
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    values = chapters.parameters(name, profile, extra, root)
     source = chapters.path(name, root)
+    values = chapters.parameters(name, profile, extra, root)
+    # Only what differs is injected, so that the page shows what the profile changed.
+    default = chapters.parameters(name, chapters.STANDARD, root=root)
+    changed = {key: value for key, value in values.items() if value != default[key]}
     name = source.stem
     folder = Path(folder or root / "runs" / profile).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,12 +68,13 @@ def execute(name, profile, *, extra=None, folder=None, output=None, root=chapter
     label = profile if not extra else f"{profile}, changed"
     work, failed = folder / f".{name}.running.ipynb", folder / f"{name}.failed.ipynb"
     os.environ |= {"STELLARBOOK_RUN": str(folder), "STELLARBOOK_PROFILE": label}
+    before = provenance.origin(nbformat.read(source, 4), root)
     joules, start = _joules(), time.monotonic()
     try:
         papermill.execute_notebook(
             str(source),
             str(work),
-            values,
+            changed,
             cwd=str(root),
             kernel_name="python3",
             stderr_file=sys.stderr,
@@ -87,7 +91,7 @@ def execute(name, profile, *, extra=None, folder=None, output=None, root=chapter
     }
     notebook = scrub(nbformat.read(work, 4), root)
     notebook.metadata[provenance.KEY] = provenance.stamp(
-        notebook, name, label, values, measured=measured, root=root
+        notebook, name, label, values, before=before, measured=measured
     )
     nbformat.validate(notebook)
     nbformat.write(notebook, work)
