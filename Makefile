@@ -63,8 +63,9 @@ bench: data  ## benchmarks, into book/benchmarks.json
 	OMP_NUM_THREADS=1 pytest tests/benchmarks --benchmark-only --benchmark-json=_build/benchmarks.json
 	$(PY) -m stellarbook.report.publish benchmarks
 
-weights: env  ## put a run's weights into the book: make weights SYSTEM=xp_mlp PROFILE=long
-	$(PY) -m stellarbook.report.publish weights $(SYSTEM) --profile $(PROFILE)
+weights: data  ## train a system and put its weights into the book: SYSTEM=xp_mlp CHAPTER=01_data
+	snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet rules -- runs/$(PROFILE)/$(CHAPTER).done
+	$(PY) -m stellarbook.report.publish weights $(SYSTEM) --chapter $(CHAPTER) --profile $(PROFILE)
 
 publish: env  ## bring a finished run into book/: make publish PROFILE=long
 	$(PY) -m stellarbook.report.publish pages --profile $(PROFILE)

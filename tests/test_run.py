@@ -152,13 +152,17 @@ def test_weights(root):
     made = root / "runs/long/weights/net"
     made.mkdir(parents=True)
     (made / "net.safetensors").write_bytes(b"0" * 100)
-    publish.weights("net", "long", root)
+    publish.weights("net", "long", "01_tiny", root)
     assert (root / "book/weights/net/net.safetensors").exists()
+    card = json.loads((root / "book/weights/net/card.json").read_text())
+    assert card["profile"] == "long" and card["parameters"]["steps"] == 5
     with pytest.raises(chapters.ChapterError, match="no weights of 'other': it has net"):
-        publish.weights("other", "long", root)
+        publish.weights("other", "long", "01_tiny", root)
+    with pytest.raises(chapters.ChapterError, match="quick shows"):
+        publish.weights("net", "quick", "01_tiny", root)
     (made / "net.safetensors").write_bytes(b"0" * 11 * 2**20)
     with pytest.raises(chapters.ChapterError, match="would hold"):
-        publish.weights("net", "long", root)
+        publish.weights("net", "long", "01_tiny", root)
 
 
 def test_card(finished):

@@ -1,7 +1,7 @@
 """Bring a finished run into the book: its notebooks, its ledger, its weights.
 
     python -m stellarbook.report.publish pages --profile long
-    python -m stellarbook.report.publish weights xp_mlp --profile long
+    python -m stellarbook.report.publish weights xp_mlp --chapter 01_data --profile long
     python -m stellarbook.report.publish site --profile quick
 
 Weights: a chapter that trains something worth keeping writes `<run>/weights/<system>/` (see
@@ -33,10 +33,7 @@ def pages(profile, root=chapters.ROOT):
         The profile is quick, which never becomes the book; nothing was run; a run is older than its
         chapter, was made with parameters of the command line, or is too large.
     """
-    if profile == "quick":
-        raise chapters.ChapterError(
-            "quick shows that every part runs: publish standard, long or full"
-        )
+    _not_quick(profile)
     run = root / "runs" / profile
     done = [name for name in chapters.names(root) if (run / f"{name}.ipynb").exists()]
     if not done:
@@ -65,6 +62,13 @@ def pages(profile, root=chapters.ROOT):
         print(f"book/{name}.ipynb published from runs/{profile}")
 
 
+def _not_quick(profile):
+    if profile == "quick":
+        raise chapters.ChapterError(
+            "quick shows that every part runs: publish standard, long or full"
+        )
+
+
 def retold(page, name, root=chapters.ROOT):
     """An executed page with the chapter's present text around its unchanged code.
 
@@ -89,18 +93,25 @@ def retold(page, name, root=chapters.ROOT):
     return page
 
 
-def weights(system, profile, root=chapters.ROOT):
-    """Copy `runs/<profile>/weights/<system>/` to `book/weights/<system>/`.
+def weights(system, profile, chapter, root=chapters.ROOT):
+    """Copy `runs/<profile>/weights/<system>/` to `book/weights/<system>/`, with a card.
+
+    The card, `card.json`, is the stamp of the run that trained them.
 
     Raises
     ------
     chapters.ChapterError
-        The run holds no such weights, or `book/weights/` would outgrow its room.
+        The profile is quick; the run holds no such weights or no such chapter; `book/weights/`
+        would outgrow its room.
     """
+    _not_quick(profile)
     made, kept = root / "runs" / profile / "weights", root / "book" / "weights"
     if not (made / system).is_dir():
         there = ", ".join(sorted(p.name for p in made.glob("*"))) or "none"
         raise chapters.ChapterError(f"runs/{profile} has no weights of {system!r}: it has {there}")
+    page = root / "runs" / profile / f"{chapters.path(chapter, root).stem}.ipynb"
+    if not page.exists():
+        raise chapters.ChapterError(f"runs/{profile} holds no run of {chapter}")
     others = [p for p in kept.rglob("*") if p.is_file() and system not in p.relative_to(kept).parts]
     size = sum(p.stat().st_size for p in [*others, *(made / system).rglob("*")]) / 2**20
     if size > ROOM_MIB["weights"]:
@@ -108,6 +119,8 @@ def weights(system, profile, root=chapters.ROOT):
             f"book/weights/ would hold {size:.1f} MiB, over {ROOM_MIB['weights']}"
         )
     shutil.copytree(made / system, kept / system, dirs_exist_ok=True)
+    card = nbformat.read(page, 4).metadata[provenance.KEY]
+    (kept / system / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     print(f"book/weights/{system} published from runs/{profile}")
 
 
@@ -156,6 +169,7 @@ def main(argv=None):
     parser.add_argument("what", choices=("pages", "weights", "benchmarks", "site"))
     parser.add_argument("system", nargs="?", help="with weights: whose")
     parser.add_argument("--profile", default="long")
+    parser.add_argument("--chapter", default="01_data", help="with weights: which one trained them")
     words = parser.parse_args(argv)
     try:
         if words.what == "pages":
@@ -163,7 +177,7 @@ def main(argv=None):
         elif words.what == "weights":
             if not words.system:
                 parser.error("weights of which system? make weights SYSTEM=xp_mlp")
-            weights(words.system, words.profile)
+            weights(words.system, words.profile, words.chapter)
         elif words.what == "benchmarks":
             benchmarks()
         else:
