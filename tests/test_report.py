@@ -61,15 +61,17 @@ def test_record(tmp_path, monkeypatch):
     assert rows["a"]["seeds"] == 2 and rows["b"]["spread"] is None
     assert rows["b"]["data"] == "simulated spectra"
     assert list(claims.table("c")["verdict"]) == ["reproduced", "reproduced"]
+    monkeypatch.setattr(claims, "stated", lambda: {"z": VALUE | {"id": "z"}})
+    assert list(claims.table("c")["verdict"]) == ["not recorded"]
     for bad, message in (
-        (("z", 1.0), "not stated"),
-        (("a", float("nan")), "finite"),
-        (("a", []), "finite"),
+        (("y", 1.0), "not stated"),
+        (("z", float("nan")), "finite"),
+        (("z", []), "finite"),
     ):
         with pytest.raises(claims.ClaimError, match=message):
             claims.record(*bad, n=1, data="real")
     with pytest.raises(claims.ClaimError, match="expected one of real"):
-        claims.record("a", 1.0, n=1, data="made up")
+        claims.record("z", 1.0, n=1, data="made up")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,8 @@ def test_claims_file(tmp_path, text, message):
 
 def test_merge_replaces_whole_chapters():
     old = [{"id": "a", "chapter": "1"}, {"id": "b", "chapter": "1"}, {"id": "c", "chapter": "2"}]
-    merged = claims.merge(old, [{"id": "b", "chapter": "1"}])
+    assert claims.merge(old, [], "1") == old[2:]
+    merged = claims.merge(old, [{"id": "b", "chapter": "1"}], "1")
     assert [row["id"] for row in merged] == ["b", "c"]
 
 

@@ -9,6 +9,7 @@ Everything lies in one folder, ``STELLARBOOK_CACHE`` or the platform's user cach
 """
 
 import argparse
+import errno
 import hashlib
 import importlib
 import json
@@ -25,7 +26,25 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from stellarbook.data.download import ArchiveError, download, explained_if_full
+
+class ArchiveError(RuntimeError):
+    """An archive could not be found, fetched, trusted or stored; the message says what to do."""
+
+
+@contextmanager
+def explained_if_full(folder: Path, needed: int):
+    """Turn a full disk into an `ArchiveError` with the folder and the bytes it should hold."""
+    try:
+        yield
+    except OSError as error:
+        # numpy reports a short write without a number.
+        short = error.errno is None and shutil.disk_usage(folder).free < needed
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not short:
+            raise
+        raise ArchiveError(
+            f"No space left in {folder}: {needed:,} bytes are needed there. Free some, or set "
+            "STELLARBOOK_CACHE to a folder with room, and run again."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,8 @@ SAMPLES = ("xp_apogee",)
 def cache() -> Path:
     """Return the folder of archives and distillates (``STELLARBOOK_CACHE``, else the user's)."""
     chosen = os.environ.get("STELLARBOOK_CACHE") or user_cache_path("stellarbook")
-    return Path(chosen).expanduser()
+    # A relative folder is the checkout's, whatever folder a notebook's kernel runs in.
+    return Path(__file__).parents[2] / Path(chosen).expanduser()
 
 
 def fetch(name: str) -> Path:
@@ -89,6 +109,11 @@ def fetch(name: str) -> Path:
     archive = ARCHIVES[name]
     path = cache() / "archives" / archive.file
     part = path.with_name(path.name + ".part")
+    if path.exists() and sha256(path) == archive.sha256:
+        return path  # no lock: the folder may be read-only
+    # Imported here: a machine with a full cache may lack its libraries.
+    from stellarbook.data.download import download
+
     with _locked(path):
         if path.exists():
             if (found := sha256(path)) == archive.sha256:

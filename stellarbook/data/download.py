@@ -1,14 +1,11 @@
 """Download one pinned file from wherever pip would look for it, continuing what was interrupted."""
 
 import ast
-import errno
 import logging
-import shutil
 import ssl
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2  # the client that unearth is built on: one session both finds and downloads
@@ -17,27 +14,9 @@ from unearth import Link, PackageFinder
 from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import PyPIClient
 
+from stellarbook.data.archives import ArchiveError, explained_if_full
+
 ATTEMPTS = 5  # connections tried before giving up
-
-
-class ArchiveError(RuntimeError):
-    """An archive could not be found, fetched, trusted or stored; the message says what to do."""
-
-
-@contextmanager
-def explained_if_full(folder: Path, needed: int):
-    """Turn a full disk into an `ArchiveError` with the folder and the bytes it should hold."""
-    try:
-        yield
-    except OSError as error:
-        # numpy reports a short write without a number.
-        short = error.errno is None and shutil.disk_usage(folder).free < needed
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not short:
-            raise
-        raise ArchiveError(
-            f"No space left in {folder}: {needed:,} bytes are needed there. Free some, or set "
-            "STELLARBOOK_CACHE to a folder with room, and run again."
-        ) from error
 
 
 def download(name: str, file: str, size: int, sha256: str, part: Path) -> None:

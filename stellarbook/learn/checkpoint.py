@@ -66,7 +66,7 @@ def save_checkpoint(path, state, configuration):
     write_atomic(path, buffer.getbuffer())
 
 
-def load_checkpoint(path, configuration):
+def load_checkpoint(path, configuration, anywhere=()):
     """Load what `save_checkpoint` wrote, if it belongs to the same training.
 
     Parameters
@@ -74,6 +74,8 @@ def load_checkpoint(path, configuration):
     path : path
     configuration : dict
         Must equal the one saved.
+    anywhere : sequence of str
+        What may differ where the state says that the training is `finished`.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def load_checkpoint(path, configuration):
                 raise ValueError(f"checksum of {damaged} is wrong")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         theirs, state = json.loads(saved["configuration"]), saved["state"]
-    except FileNotFoundError:
+    except (OSError, MemoryError):  # not the file's fault
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -101,10 +103,11 @@ def load_checkpoint(path, configuration):
             "delete it to start afresh"
         ) from error
     configuration = json.loads(json.dumps(configuration, default=_plain))
+    free = anywhere if state.get("finished") else ()
     differences = [
         f"{key}: {theirs.get(key, 'absent')} there, {configuration.get(key, 'absent')} here"
         for key in {**configuration, **theirs}
-        if theirs.get(key) != configuration.get(key)
+        if key not in free and theirs.get(key) != configuration.get(key)
     ]
     if differences:
         raise CheckpointError(

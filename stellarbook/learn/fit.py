@@ -175,7 +175,7 @@ def fit(
         **{"weight_decay": weight_decay, "clip": clip, "patience": patience, "processes": world},
         "validate_every": validate_every if validate else None,
         "optimizer": [type(o).__name__ for o in optimizers],
-        "schedule": [float(schedule(steps * i // 7, steps)) for i in range(8)],
+        "schedule": [round(float(schedule(steps * i // 7, steps)), 9) for i in range(8)],
         "device": device.type + (" bf16" if bf16 and cuda else ""),
         **{f"weight {k}": list(v.shape) for k, v in model.state_dict().items()},
         **{f"layer {k}": repr(m) for k, m in model.named_modules() if not list(m.children())},
@@ -191,12 +191,14 @@ def fit(
     with torch.random.fork_rng(cuda):  # the caller's random numbers stay as they were
         torch.manual_seed(stream(seed, 2, rank))
         if checkpoint and Path(checkpoint).exists():
-            state = load_checkpoint(checkpoint, asked)
+            # A finished training, on a GPU say, is of use on any machine.
+            state = load_checkpoint(checkpoint, asked, anywhere=("device", "processes"))
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             history, done = History(**state["history"]), state["step"]
             best_weights = state["best_weights"]
-            set_generator_states(state["generators"][rank], generator, device)
+            if not state["finished"]:
+                set_generator_states(state["generators"][rank], generator, device)
 
         title = progress if isinstance(progress, str) else None
         hidden = not progress or rank > 0
@@ -241,6 +243,7 @@ def fit(
             if saving or (checkpoint and history.stopped):
                 state = {name: part.state_dict() for name, part in parts.items()}
                 state |= {"step": now, "best_weights": best_weights, "history": vars(history)}
+                state["finished"] = now == steps or history.stopped
                 state["generators"] = generator_states(generator, device, world)
                 if rank == 0:
                     save_checkpoint(checkpoint, state, asked)

@@ -128,7 +128,7 @@ def modules(notebook, root=ROOT):
     Returns
     -------
     dict
-        Module name → path.
+        Module name → path; the data files of their packages too, by their own path.
     """
     found, queue = {}, [("", code(notebook))]
     while queue:
@@ -141,6 +141,11 @@ def modules(notebook, root=ROOT):
                 parent = module.rpartition(".")[0]
                 if parent and parent not in found:
                     queue.append(("", f"import {parent}"))
+    # What a package reads beside its code is part of it: splits, scales, styles.
+    for folder in {file.parent for file in found.values()}:
+        for file in sorted(folder.iterdir()):
+            if file.suffix in (".csv", ".npz", ".mplstyle"):
+                found[str(file.relative_to(root))] = file
     return dict(sorted(found.items()))
 
 

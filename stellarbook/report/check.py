@@ -55,7 +55,7 @@ def tolerances(root=chapters.ROOT):
 
 
 def _keep(name, value):
-    path = chapters.run_folder() / "checks.json"
+    path = chapters.run_folder() / "checks" / f"{name.partition(':')[0]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(kept | {name: value}, indent=1))

@@ -183,11 +183,9 @@ def record(id, values, *, n, data):
     return row
 
 
-def merge(old, new):
-    """A ledger with the rows of the chapters in `new` replaced: a claim that a chapter no longer
-    records goes with it."""
-    redone = {row["chapter"] for row in new}
-    kept = [row for row in old if row["chapter"] not in redone]
+def merge(old, new, chapter):
+    """A ledger in which a chapter's rows are the new ones: a claim that it dropped goes too."""
+    kept = [row for row in old if row["chapter"] != chapter]
     return sorted(kept + new, key=lambda row: (row["chapter"], row["id"]))
 
 
@@ -219,6 +217,7 @@ def table(chapter):
         if claim["chapter"] != chapter:
             continue
         row = rows.get(id, {})
+        fixed = not (claim.get("attempted", True) and claim.get("comparable", True))
         spread = f" ± {row['spread']:.2g}" if row.get("spread") else ""
         listed.append(
             {
@@ -228,7 +227,9 @@ def table(chapter):
                 "unit": claim["unit"],
                 "seeds": row.get("seeds", 0),
                 "n": row.get("n", 0),
-                "verdict": row.get("status", status(claim, 0.0, 0.0, 0)),
+                "verdict": row.get("status")
+                or (fixed and status(claim, 0, 0, 0))
+                or "not recorded",
                 "why": claim.get("why", ""),
             }
         )

@@ -26,7 +26,7 @@ from stellarbook.data import archives
 from stellarbook.report import chapters
 
 KEY = "stellarbook"
-PACKAGES = ("numpy", "torch", "astropy", "scikit-learn", "xgboost-cpu", "gaiaxpy")
+PACKAGES = ("numpy", "torch", "astropy", "scikit-learn", "xgboost", "xgboost-cpu", "gaiaxpy")
 STATES = ("current", "library changed", "stale")
 
 
@@ -63,9 +63,13 @@ def module_sha(source):
 
 
 def modules_sha(notebook, root=chapters.ROOT):
-    """Fingerprints of the modules that a chapter imports, directly or not: name → digest."""
-    files = chapters.modules(notebook, root)
-    return {name: module_sha(file.read_text()) for name, file in files.items()}
+    """Fingerprints of the modules and data files that a chapter needs: name → digest."""
+    return {
+        name: module_sha(file.read_text())
+        if file.suffix == ".py"
+        else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        for name, file in chapters.modules(notebook, root).items()
+    }
 
 
 def outputs_sha(notebook):

@@ -10,10 +10,12 @@ import argparse
 import ast
 import json
 import os
+import re
 import resource
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 
@@ -53,6 +55,7 @@ def execute(name, profile, *, extra=None, folder=None, output=None, root=chapter
         A cell raised.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     source = chapters.path(name, root)
@@ -62,41 +65,57 @@ def execute(name, profile, *, extra=None, folder=None, output=None, root=chapter
     changed = {key: value for key, value in values.items() if value != default[key]}
     name = source.stem
     folder = Path(folder or root / "runs" / profile).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     output = Path(output or folder / f"{name}.ipynb")
+    for needed in (folder, output.parent):
+        needed.mkdir(parents=True, exist_ok=True)
+    ledger = folder / "ledger" / f"{name}.json"
+    ledger.unlink(missing_ok=True)
+    work, failed = folder / f".{name}.{os.getpid()}.ipynb", folder / f"{name}.failed.ipynb"
     # A profile that somebody overrode on the command line is not that profile any more.
     label = profile if not extra else f"{profile}, changed"
-    work, failed = folder / f".{name}.running.ipynb", folder / f"{name}.failed.ipynb"
-    os.environ |= {"STELLARBOOK_RUN": str(folder), "STELLARBOOK_PROFILE": label}
+    kernels = str(Path(sys.prefix) / "share" / "jupyter")  # this environment's before others
+    environment = {
+        "STELLARBOOK_RUN": str(folder),
+        "STELLARBOOK_PROFILE": label,
+        "JUPYTER_PATH": os.pathsep.join(filter(None, [kernels, os.environ.get("JUPYTER_PATH")])),
+    }
     before = provenance.origin(nbformat.read(source, 4), root)
     joules, start = _joules(), time.monotonic()
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(work),
-            changed,
-            cwd=str(root),
-            kernel_name="python3",
-            stderr_file=sys.stderr,
-        )
-    except PapermillExecutionError as error:
+        with mock.patch.dict(os.environ, environment):
+            executed = papermill.execute_notebook(
+                str(source),
+                str(work),
+                changed,
+                cwd=str(root),
+                kernel_name="python3",
+                stderr_file=sys.stderr,
+            )
+    except (PapermillExecutionError, DeadKernelError) as error:
         work.replace(failed)
-        raise RunError(
-            f"{name} raised in cell {error.cell_index}; the notebook so far: {failed}\n{error}"
-        ) from error
+        where = getattr(error, "cell_index", None)
+        cause = f"raised in cell {where}" if where is not None else "lost its kernel (no memory?)"
+        raise RunError(f"{name} {cause}; the notebook so far: {failed}\n{error}") from error
+    seconds, after = time.monotonic() - start, _joules()
+    counted = None not in (joules, after) and after >= joules  # the processor's counter wraps
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     measured = {
-        "wall_seconds": round(time.monotonic() - start, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
-        "energy_wh": round((_joules() - joules) / 3600, 2) if joules is not None else None,
+        "wall_seconds": round(seconds, 1),
+        "peak_memory_mb": round(memory / (2**20 if sys.platform == "darwin" else 2**10)),
+        "energy_wh": round((after - joules) / 3600, 2) if counted else None,
+        # With the page, so that a run that fails later cannot change them.
+        "claims": json.loads(ledger.read_text()) if ledger.exists() else [],
     }
-    notebook = scrub(nbformat.read(work, 4), root)
+    notebook = scrub(executed, root)
     notebook.metadata[provenance.KEY] = provenance.stamp(
         notebook, name, label, values, before=before, measured=measured
     )
     nbformat.validate(notebook)
-    nbformat.write(notebook, work)
-    work.replace(output)
-    failed.unlink(missing_ok=True)
+    part = output.with_name(f".{output.name}.part")
+    nbformat.write(notebook, part)
+    part.replace(output)
+    for old in (work, failed):
+        old.unlink(missing_ok=True)
     return output
 
 
@@ -136,11 +155,25 @@ def scrub(notebook, root=chapters.ROOT):
                 "image": {"alt": record["alt"]},
                 "figure": {"caption": record["caption"], "name": record["name"]},
             }
-    text = json.dumps(notebook.cells)
-    for path, word in ((root, "."), (archives.cache(), "<cache>"), (Path.home(), "~")):
-        text = text.replace(str(path), word)
-    notebook.cells = [nbformat.from_dict(cell) for cell in json.loads(text)]
+    folders = ((root, "."), (archives.cache(), "<cache>"), (Path.home(), "~"))
+    places = [(str(path), word) for path, word in folders if len(Path(path).parts) > 1]
+    notebook.cells = [_without(cell, places) for cell in notebook.cells]
     return notebook
+
+
+def _without(value, places):
+    """A cell without these folders. Pictures stay as they are: base64 may spell a short one."""
+    if isinstance(value, str):
+        for place, word in places:
+            value = re.sub(rf"(?<![\w.-]){re.escape(place)}(?![\w.-])", lambda _, w=word: w, value)
+        return value
+    if isinstance(value, list):
+        return [_without(one, places) for one in value]
+    if isinstance(value, dict):
+        return nbformat.from_dict(
+            {k: v if k.startswith("image/") else _without(v, places) for k, v in value.items()}
+        )
+    return value
 
 
 def literal(text):
