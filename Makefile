@@ -23,33 +23,34 @@ env: .venv/.ready  ## the environment, in .venv
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stellarbook needs Python 3.11 or newer; PYTHON=… names another")'
 	@echo "Installing into .venv: a few minutes and 2.5 GB, more with a CUDA build of torch"
-	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(PY) -m pip install $(TORCH)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	$(PY) -m pip install -q --progress-bar on $(TORCH)
-	$(PY) -m pip install -q --progress-bar on -c .venv/constraints.txt $(TORCH) -e '.[book,test]'
+	$(PY) -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >> .venv/constraints.txt
+	$(PY) -m pip install -c .venv/constraints.txt -e '.[book,test]'
 	@touch $@
 
 data: env  ## fetch and distil the public archives (once, into the cache)
 	$(PY) -m stellarbook.data.archives
 
 book: data  ## everything: environment, archives, all chapters under PROFILE, the site of that run
-	snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet rules
+	$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet rules
 
 run: data  ## one chapter: make run CHAPTER=01_data PROFILE=standard
 	$(PY) -m stellarbook.report.run $(CHAPTER) --profile $(PROFILE)
 
 site: env  ## the committed book, nothing executed: _build/html
-	jupyter-book build . --path-output . -W -n --keep-going -q
+	$(BIN)/jupyter-book build . --path-output . -W -n --keep-going -q
 	@echo "Read it: _build/html/index.html"
 
 lab: data  ## open the chapters in JupyterLab
-	jupyter lab --notebook-dir=. chapters
+	$(BIN)/jupyter lab --notebook-dir=. chapters
 
 test: data  ## lint, floors, unit and property tests, gates, nbval, site
-	ruff check .
-	ruff format --check .
-	lint-imports
-	pytest --nbval-lax
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pytest --nbval-lax
 
 regression: data  ## rewrite the notebooks that nbval holds (after a change that is meant)
 	for chapter in $$(cd chapters && ls *.ipynb); do \
@@ -60,21 +61,23 @@ tolerances: data  ## measure the references of one chapter's checks: ten quick r
 	$(PY) tests/regression/measure.py $(CHAPTER)
 
 bench: data  ## benchmarks, into book/benchmarks.json
-	OMP_NUM_THREADS=1 pytest tests/benchmarks --benchmark-only --benchmark-json=_build/benchmarks.json
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=_build/benchmarks.json
 	$(PY) -m stellarbook.report.publish benchmarks
 
-weights: data  ## train a system and put its weights into the book: SYSTEM=xp_mlp CHAPTER=01_data
-	snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet rules -- runs/$(PROFILE)/$(CHAPTER).done
+weights: data  ## put a run's weights into the book: make weights SYSTEM=xp_mlp PROFILE=long
+	@test -n "$(SYSTEM)" || { echo "weights of which system? make weights SYSTEM=xp_mlp"; exit 2; }
+	test -f runs/$(PROFILE)/$(CHAPTER).ipynb || $(PY) -m stellarbook.report.run $(CHAPTER) --profile $(PROFILE)
 	$(PY) -m stellarbook.report.publish weights $(SYSTEM) --chapter $(CHAPTER) --profile $(PROFILE)
 
 publish: env  ## bring a finished run into book/: make publish PROFILE=long
-	$(PY) -m stellarbook.report.publish pages --profile $(PROFILE)
+	$(PY) -m stellarbook.report.publish pages --profile $(PROFILE) $(if $(findstring command,$(origin CHAPTER)),--chapter $(CHAPTER))
 
 stale: env  ## which published pages no longer match the tree
 	$(PY) -m stellarbook.report.provenance
 
 pairs: env  ## write each chapter's .ipynb from its .py
-	for text in chapters/*.py; do jupytext --quiet --to ipynb --update $$text || exit 1; done
+	for text in chapters/*.py; do $(BIN)/jupytext --quiet --to ipynb --update "$$text" || exit 1; done
+	$(BIN)/jupyter-nbconvert --clear-output --inplace --log-level=ERROR chapters/*.ipynb
 
 clean:  ## remove what was built (not the environment, not the cache)
 	rm -rf _build runs .snakemake .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,6 +5,7 @@
 # Snakemake deletes what a failed rule declares as its output, so a rule declares a `.done` file
 # alone: `report.run` moves the notebook itself, and book/ is never a rule's output.
 import sys
+from pathlib import Path
 
 from stellarbook.report import chapters
 
@@ -12,6 +13,8 @@ PROFILE = config.get("profile", "quick")
 RUN = f"runs/{PROFILE}"
 # A chapter that loads what another one trained names it here: {"11_…": ["10_…"]}.
 NEEDS = {}
+# This environment's, whatever PATH says.
+BOOK = str(Path(sys.executable).with_name("jupyter-book"))
 PAGES = sorted(str(p) for p in Path("book").rglob("*") if p.is_file() and p.suffix != ".ipynb")
 
 
@@ -30,11 +33,12 @@ rule site:
         "_config.yml",
         "_toc.yml",
         PAGES,
+        sorted(map(str, Path("stellarbook").rglob("*.py"))),  # the site shows the API
     output:
         f"_build/{PROFILE}/site.done",
     shell:
-        "source=$({sys.executable} -m stellarbook.report.publish site --profile {PROFILE})"
-        " && jupyter-book build $source --path-output _build/{PROFILE} -W -n --keep-going -q"
+        "source=$({sys.executable:q} -m stellarbook.report.publish site --profile {PROFILE})"
+        " && {BOOK:q} build $source --path-output _build/{PROFILE} -W -n --keep-going -q"
         " && touch {output}"
         " && echo Read it: _build/{PROFILE}/_build/html/index.html"
 
@@ -53,8 +57,9 @@ for name in chapters.names():
         params:
             name=name,
             values=chapters.parameters(name, PROFILE),
-        # Two one-thread chapters at a time where every chapter is small.
-        threads: 1 if PROFILE == "quick" else workflow.cores
+        # Where every chapter is small, two at a time, each on one thread.
+        threads: max(1, (workflow.cores + 1) // 2) if PROFILE == "quick" else workflow.cores
         shell:
-            "OMP_NUM_THREADS={threads} {sys.executable} -m stellarbook.report.run {params.name}"
+            f"OMP_NUM_THREADS={1 if PROFILE == 'quick' else '{threads}'}"
+            " {sys.executable:q} -m stellarbook.report.run {params.name}"
             " --profile {PROFILE} && touch {output}"

@@ -20,4 +20,6 @@ os.environ |= {
     "STELLARBOOK_PROFILE": "quick",
     "STELLARBOOK_RUN": tempfile.mkdtemp(prefix="stellarbook-run-"),
     "IPYTHONDIR": str(IPYTHON),
+    # This environment's kernel, before any other of the same name.
+    "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),
 }

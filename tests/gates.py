@@ -26,7 +26,7 @@ def pairs(root):
         if [_cell(c) for c in notebook.cells] != [_cell(c) for c in text.cells]:
             yield f"chapters/{name}.py and .ipynb differ: `make pairs`"
         if any(cell.get("outputs") for cell in notebook.cells):
-            yield f"chapters/{name}.ipynb has outputs"
+            yield f"chapters/{name}.ipynb has outputs: `make pairs`"
         for number, line in enumerate((root / f"chapters/{name}.py").read_text().splitlines(), 1):
             if len(line) > COLUMNS and "http" not in line:
                 yield f"chapters/{name}.py:{number} has {len(line)} columns, over {COLUMNS}"
@@ -181,23 +181,12 @@ def room(root):
 
 def machine(root):
     """No tracked file names a folder of the machine that it was made on."""
-    here = [str(chapters.ROOT.parent) + "/", str(chapters.ROOT) + "/"]
-    if Path.home() != Path("/"):
-        here.append(str(Path.home()) + "/")
+    here = [p for p in (chapters.ROOT.parent, chapters.ROOT, Path.home()) if len(p.parts) > 1]
+    here = "|".join(rf"(?<![\w.~/-]){re.escape(str(p))}(?![\w.-])" for p in here) or r"(?!)"
+    texts = {".py", ".ipynb", ".md", ".json", ".yaml", ".yml", ".toml", ".txt", ""}
     for file in _tracked(root):
-        if file.is_file() and file.suffix in {
-            ".py",
-            ".ipynb",
-            ".md",
-            ".json",
-            ".yaml",
-            ".yml",
-            ".toml",
-        }:
-            text = file.read_text()
-            for path in here:
-                if len(path) > 4 and path in text:
-                    yield f"{file.relative_to(root)} names {path}"
+        if file.is_file() and file.suffix in texts and (found := re.search(here, file.read_text())):
+            yield f"{file.relative_to(root)} names {found[0]}"
 
 
 GATES = {

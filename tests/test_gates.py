@@ -10,6 +10,7 @@ import pytest
 
 from stellarbook.report import chapters
 
+LINT = Path(sys.executable).with_name("lint-imports")
 GUARD = Path(__file__).parent / "regression/offline.py"
 
 
@@ -35,7 +36,7 @@ def test_typed_numbers(text, found):
 
 
 def test_floors():
-    done = subprocess.run(["lint-imports"], cwd=chapters.ROOT, capture_output=True, text=True)
+    done = subprocess.run([LINT], cwd=chapters.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

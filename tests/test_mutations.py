@@ -24,7 +24,7 @@ def sound(tmp_path_factory):
     root = tiny.tree(tmp_path_factory.mktemp("sound"))
     (root / "book/claims.yaml").write_text(CLAIM)
     run.execute("01_tiny", "long", root=root)
-    publish.pages("long", root)
+    publish.pages("long", root=root)
     (root / "book/ledger.json").write_text(json.dumps([ROW]))
     page = root / "tests/regression/01_tiny.ipynb"
     run.execute("01_tiny", "quick", folder=root / "_build", output=page, root=root)

@@ -104,13 +104,13 @@ def test_help_helps():
 
 
 def test_publish(root):
-    publish.pages("long", root)
+    publish.pages("long", root=root)
     assert provenance.state(root / "book/01_tiny.ipynb", root) == "current"
 
 
 def test_publish_takes_new_text_without_a_new_run(root):
     tiny.rewrite(root, "# # A tiny chapter", "# # A retold chapter")
-    publish.pages("long", root)
+    publish.pages("long", root=root)
     page = nbformat.read(root / "book/01_tiny.ipynb", 4)
     assert page.cells[0].source == "# A retold chapter"
     assert provenance.state(root / "book/01_tiny.ipynb", root) == "current"
@@ -119,24 +119,73 @@ def test_publish_takes_new_text_without_a_new_run(root):
 def test_publish_refuses_a_run_that_is_not_the_chapter(root):
     tiny.rewrite(root, "axis.plot([0, steps])", "axis.plot([1, steps])")
     with pytest.raises(chapters.ChapterError, match="code of chapters/01_tiny has changed"):
-        publish.pages("long", root)
+        publish.pages("long", root=root)
     with pytest.raises(chapters.ChapterError, match="quick shows that every part runs"):
-        publish.pages("quick", root)
+        publish.pages("quick", root=root)
     with pytest.raises(chapters.ChapterError, match="holds no notebook"):
-        publish.pages("full", root)
+        publish.pages("full", root=root)
+
+
+def test_publish_takes_new_tags_and_refuses_a_split_cell(root):
+    tiny.rewrite(root, "# %%\nfig, axis", '# %% tags=["hide-input"]\nfig, axis')
+    publish.pages("long", root=root)
+    page = nbformat.read(root / "book/01_tiny.ipynb", 4)
+    assert page.cells[-1].metadata["tags"] == ["hide-input"]
+    tiny.rewrite(root, "axis.plot([0, steps])", "# %%\naxis.plot([0, steps])")
+    with pytest.raises(chapters.ChapterError, match="code of chapters/01_tiny has changed"):
+        publish.pages("long", root=root)
+
+
+def test_a_failed_run_leaves_the_ledger_of_the_good_one(root, monkeypatch):
+    (root / "book/claims.yaml").write_text(CLAIM)
+    record = "from stellarbook.report import claims\nclaims.record('t', 3.0, n=1, data='real')\n"
+    # The kernel's `claims` must find the copied tree, not the installed one.
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    tiny.rewrite(root, 'print("steps", steps)', record + 'print("steps", steps)')
+    run.execute("01_tiny", "long", root=root)
+    publish.pages("long", root=root)
+    tiny.rewrite(root, "claims.record('t', 3.0", "claims.record('t', 4.0")
+    tiny.rewrite(root, 'print("steps", steps)', "raise RuntimeError")
+    with pytest.raises(run.RunError):
+        run.execute("01_tiny", "long", root=root)
+    tiny.rewrite(root, "claims.record('t', 4.0", "claims.record('t', 3.0")
+    tiny.rewrite(root, "raise RuntimeError", 'print("steps", steps)')
+    publish.pages("long", root=root)
+    (row,) = json.loads((root / "book/ledger.json").read_text())
+    assert row["value"] == 3.0 and row["chapter"] == "01_tiny"
+
+
+CLAIM = "- {id: t, chapter: 01_tiny, kind: ours, metric: m, unit: K}\n"
+
+
+def test_output_goes_where_it_is_wanted(root, tmp_path):
+    wanted = tmp_path / "a new folder" / "out.ipynb"
+    assert run.execute("01_tiny", "quick", output=wanted, root=root) == wanted
+    assert wanted.exists()
+
+
+def test_scrub_leaves_pictures_and_finds_paths(root):
+    code = nbformat.v4.new_code_cell("x")
+    code.outputs = [
+        nbformat.v4.new_output("stream", text=f"read {root}/a and {root}bc"),
+        nbformat.v4.new_output("display_data", data={"image/png": f"iVBO{root}/"}),
+    ]
+    (cell,) = run.scrub(nbformat.v4.new_notebook(cells=[code]), root).cells
+    assert cell.outputs[0].text == f"read ./a and {root}bc"
+    assert cell.outputs[1].data["image/png"] == f"iVBO{root}/"
 
 
 def test_overridden_parameters_are_not_the_profile(root):
     run.execute("01_tiny", "long", extra={"steps": 7}, root=root)
     with pytest.raises(chapters.ChapterError, match="was run as 'long, changed'"):
-        publish.pages("long", root)
+        publish.pages("long", root=root)
 
 
 def test_a_changed_profile_makes_its_run_stale(root):
     profiles = root / "chapters/profiles.yaml"
     profiles.write_text(profiles.read_text().replace("steps: 5", "steps: 6"))
     with pytest.raises(chapters.ChapterError, match="now gives other values for steps"):
-        publish.pages("long", root)
+        publish.pages("long", root=root)
 
 
 def test_site_of_a_run_lays_its_pages_over_the_book(root):

@@ -3,19 +3,22 @@
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tiny
 
 from stellarbook.report import chapters
 
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 DONE = "runs/quick/01_tiny.done"
 
 
 def snakemake(root, *words):
     # On PYTHONPATH the copied module comes before the installed one, and ROOT is the copy.
     done = subprocess.run(
-        ["snakemake", "--cores", "1", "--config", "profile=quick", *words, "--", DONE],
+        [SNAKEMAKE, "--cores", "1", "--config", "profile=quick", *words, "--", DONE],
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,

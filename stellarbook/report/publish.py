@@ -21,11 +21,17 @@ from stellarbook.report import chapters, claims, provenance
 ROOM_MIB = {"page": 0.6, "weights": 10.0}
 
 
-def pages(profile, root=chapters.ROOT):
+def pages(profile, only=None, root=chapters.ROOT):
     """Copy the run's notebooks into `book/` and merge its ledger.
 
     A page whose code is the chapter's takes the chapter's present text: prose can be mended without
     training again, for every number in it is glued.
+
+    Parameters
+    ----------
+    profile : str
+    only : str, optional
+        One chapter; all that the run holds by default.
 
     Raises
     ------
@@ -35,31 +41,37 @@ def pages(profile, root=chapters.ROOT):
     """
     _not_quick(profile)
     run = root / "runs" / profile
-    done = [name for name in chapters.names(root) if (run / f"{name}.ipynb").exists()]
+    names = [chapters.path(only, root).stem] if only else chapters.names(root)
+    done = [name for name in names if (run / f"{name}.ipynb").exists()]
     if not done:
         raise chapters.ChapterError(
             f"runs/{profile} holds no notebook: `make run PROFILE={profile}`"
         )
     for name in done:
-        page = run / f"{name}.ipynb"
-        wrong = {k: v for k, v in provenance.differences(page, root).items() if k != "modules"}
-        if wrong:
-            raise chapters.ChapterError(f"{page.relative_to(root)}: {'; '.join(wrong.values())}")
-        mark = nbformat.read(page, 4).metadata[provenance.KEY]
-        if mark["profile"] != profile:
-            raise chapters.ChapterError(f"{page.relative_to(root)} was run as {mark['profile']!r}")
-        if page.stat().st_size > ROOM_MIB["page"] * 2**20:
+        mark = _sound(run / f"{name}.ipynb", profile, root)
+        page = retold(nbformat.read(run / f"{name}.ipynb", 4), name, root)
+        text = nbformat.writes(page)
+        if (size := len(text.encode()) / 2**20) > ROOM_MIB["page"]:
             raise chapters.ChapterError(
-                f"{page.relative_to(root)} is {page.stat().st_size / 2**20:.2f} MiB,"
-                f" over {ROOM_MIB['page']}: draw with fewer points, or at a lower resolution"
+                f"{name} is {size:.2f} MiB, over {ROOM_MIB['page']}:"
+                " draw with fewer points, or at a lower resolution"
             )
-        nbformat.write(retold(nbformat.read(page, 4), name, root), root / "book" / f"{name}.ipynb")
-        recorded = run / "ledger" / f"{name}.json"
-        if recorded.exists():
-            ledger = root / "book" / "ledger.json"
-            old = json.loads(ledger.read_text()) if ledger.exists() else []
-            claims.write(ledger, claims.merge(old, json.loads(recorded.read_text())))
+        (root / "book" / f"{name}.ipynb").write_text(text + "\n")
+        ledger = root / "book" / "ledger.json"
+        old = json.loads(ledger.read_text()) if ledger.exists() else []
+        claims.write(ledger, claims.merge(old, mark["claims"], name))
         print(f"book/{name}.ipynb published from runs/{profile}")
+
+
+def _sound(page, profile, root):
+    """The stamp of a run that still is its chapter's, under this very profile."""
+    wrong = {k: v for k, v in provenance.differences(page, root).items() if k != "modules"}
+    if wrong:
+        raise chapters.ChapterError(f"{page.relative_to(root)}: {'; '.join(wrong.values())}")
+    mark = nbformat.read(page, 4).metadata[provenance.KEY]
+    if mark["profile"] != profile:
+        raise chapters.ChapterError(f"{page.relative_to(root)} was run as {mark['profile']!r}")
+    return mark
 
 
 def _not_quick(profile):
@@ -78,10 +90,14 @@ def retold(page, name, root=chapters.ROOT):
         The code differs.
     """
     chapter = nbformat.read(chapters.path(name, root), 4)
-    if chapters.code(page) != chapters.code(chapter):
-        raise chapters.ChapterError(f"the code of chapters/{name} has changed since it ran")
     injected = [c for c in page.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    ran = iter([c for c in page.cells if c.cell_type == "code" and c not in injected])
+    ran = [c for c in page.cells if c.cell_type == "code" and c not in injected]
+    told = [c for c in chapter.cells if c.cell_type == "code"]
+    if [c.source for c in ran] != [c.source for c in told]:
+        raise chapters.ChapterError(f"the code of chapters/{name} has changed since it ran")
+    for done, now in zip(ran, told, strict=True):
+        done.metadata["tags"] = now.metadata.get("tags", [])
+    ran = iter(ran)
     cells = []
     for cell in chapter.cells:
         cells.append(next(ran) if cell.cell_type == "code" else cell)
@@ -112,6 +128,7 @@ def weights(system, profile, chapter, root=chapters.ROOT):
     page = root / "runs" / profile / f"{chapters.path(chapter, root).stem}.ipynb"
     if not page.exists():
         raise chapters.ChapterError(f"runs/{profile} holds no run of {chapter}")
+    card = _sound(page, profile, root)
     others = [p for p in kept.rglob("*") if p.is_file() and system not in p.relative_to(kept).parts]
     size = sum(p.stat().st_size for p in [*others, *(made / system).rglob("*")]) / 2**20
     if size > ROOM_MIB["weights"]:
@@ -119,7 +136,6 @@ def weights(system, profile, chapter, root=chapters.ROOT):
             f"book/weights/ would hold {size:.1f} MiB, over {ROOM_MIB['weights']}"
         )
     shutil.copytree(made / system, kept / system, dirs_exist_ok=True)
-    card = nbformat.read(page, 4).metadata[provenance.KEY]
     (kept / system / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     print(f"book/weights/{system} published from runs/{profile}")
 
@@ -169,14 +185,16 @@ def main(argv=None):
     parser.add_argument("what", choices=("pages", "weights", "benchmarks", "site"))
     parser.add_argument("system", nargs="?", help="with weights: whose")
     parser.add_argument("--profile", default="long")
-    parser.add_argument("--chapter", default="01_data", help="with weights: which one trained them")
+    parser.add_argument(
+        "--chapter", help="pages: only this one; weights: the one that trained them"
+    )
     words = parser.parse_args(argv)
     try:
         if words.what == "pages":
-            pages(words.profile)
+            pages(words.profile, words.chapter)
         elif words.what == "weights":
-            if not words.system:
-                parser.error("weights of which system? make weights SYSTEM=xp_mlp")
+            if not (words.system and words.chapter):
+                parser.error("weights of which system, trained by which --chapter?")
             weights(words.system, words.profile, words.chapter)
         elif words.what == "benchmarks":
             benchmarks()
