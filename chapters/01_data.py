@@ -42,14 +42,14 @@ threads = 2  # of XGBoost, whose result does not depend on it
 n_seeds = 1  # repetitions of the learning curves and the ablation
 train_sizes = [1000, 3000, 10000, 31880]  # stars, for the learning curves
 xgb_trials = 25  # settings tried on validation stars, for each label
-xgb_tune_stars = 4000  # training stars at most while settings are tried
+xgb_tune_stars = 3000  # training stars at most while settings are tried
 xgb_rounds = 400  # trees at most; early stopping decides
-mlp_steps = 6000  # optimiser steps of each network
+mlp_steps = 4500  # optimiser steps of each network
 mlp_batch = 128  # stars a step
 mlp_width = 384  # hidden units in each of three layers
 mlp_dropout = 0.1
 mlp_nets = 3  # networks in the specialist, averaged (n_seeds at least)
-ablation_steps = 1500  # optimiser steps of each network of the ablation
+ablation_steps = 1200  # optimiser steps of each network of the ablation
 
 # %%
 from itertools import pairwise
