@@ -1312,8 +1312,8 @@ figures.show(
 # All have the same few steps, so a point says what was learned in them, not
 # what the inputs hold: the flux is a linear map of the 110 coefficients, and
 # where it does worse, training is the reason. The paper's sentence is tested
-# for $T_{\rm eff}$ alone. Metallicity lives in lines, and the higher orders
-# may well be better at it.
+# for $T_{\rm eff}$ alone; the right panel shows metallicity, which lives in
+# lines.
 
 # %%
 stars_flux = pd.DataFrame(

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stellarbook.report import chapters, check
@@ -20,23 +21,19 @@ from stellarbook.report import chapters, check
 FILE = chapters.ROOT / "tests" / "regression" / "tolerances.json"
 
 
-def measure(name, seeds, threads):
-    """All runs' checks: a list of `{check: value}`, the reference run's first."""
-    found = []
-    first = chapters.parameters(name, check.PROFILE)["seed"]
-    for thread in threads:
-        for seed in range(first, first + seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, "-m", "stellarbook.report.run", name, "--folder", folder]
-                environment = os.environ | {"OMP_NUM_THREADS": str(thread)}
-                subprocess.run(
-                    [*command, "-p", "seed", str(seed)],
-                    check=True,
-                    env=environment,
-                    stderr=subprocess.DEVNULL,
-                )
-                found.append(json.loads((Path(folder) / "checks" / f"{name}.json").read_text()))
-            print(f"seed {seed}, {thread} thread(s): {found[-1]}", flush=True)
+def measure(name, seed, thread):
+    """One quick run's checks: `{check: value}`."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "stellarbook.report.run", name, "--folder", folder]
+        environment = os.environ | {"OMP_NUM_THREADS": str(thread)}
+        subprocess.run(
+            [*words, "-p", "seed", str(seed)],
+            check=True,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        found = json.loads((Path(folder) / "checks" / f"{name}.json").read_text())
+    print(f"seed {seed}, {thread} thread(s): {found}", flush=True)
     return found
 
 
@@ -46,7 +43,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     words = parser.parse_args()
-    runs = measure(words.chapter, words.seeds, words.threads)
+    first = chapters.parameters(words.chapter, check.PROFILE)["seed"]
+    runs = []
+    for thread in words.threads:
+        with ThreadPoolExecutor(max(1, os.cpu_count() // thread)) as pool:
+            seeds = range(first, first + words.seeds)
+            runs += pool.map(lambda seed, n=thread: measure(words.chapter, seed, n), seeds)
     kept = check.tolerances()
     for name, reference in runs[0].items():
         away = max(abs(run[name] - reference) for run in runs)
