@@ -991,7 +991,8 @@ net_seeds = [seed + i for i in range(max(mlp_nets, n_seeds))]
 # several times with other stars and other random numbers. At the full size the
 # stars are the same. XGBoost's settings are tuned afresh for each size up to
 # the largest that tuning may use; larger sizes and further seeds reuse what
-# was found there, which may cost the trees some accuracy.
+# was found there, which may cost the trees some accuracy: the [lab
+# log](lab_log.md) has a search that did better for $T_{\rm eff}$.
 
 # %%
 held = columns_of(INPUTS, val), columns_of(LABELS, val)
