@@ -202,6 +202,8 @@ def test_a_page_in_the_browser(tab, address, name):
         "() => { const a = document.querySelector('article').cloneNode(true);"
         " a.querySelectorAll('pre, code').forEach(e => e.remove()); return a.textContent }"
     )
+    tables = " ".join(tab.locator("div.text_html").all_text_contents())
+    assert "$" not in tables, "formulas in a table that MathJax left alone"
     assert "$$" not in prose and "{cite" not in prose and "{numref" not in prose
     empty = tab.evaluate(
         "async () => { const all = [...document.querySelectorAll('article img')];"
