@@ -27,7 +27,6 @@ from stellarbook.report import chapters
 
 KEY = "stellarbook"
 PACKAGES = ("numpy", "torch", "astropy", "scikit-learn", "xgboost", "xgboost-cpu", "gaiaxpy")
-STATES = ("current", "library changed", "stale")
 
 
 # --- fingerprints ---------------------------------------------------------------------------------
@@ -231,7 +230,10 @@ def differences(page, root=chapters.ROOT):
 
 def state(page, root=chapters.ROOT):
     """`current`, `library changed` or `stale`: see the module's docstring."""
-    found = differences(page, root)
+    return _state(differences(page, root))
+
+
+def _state(found):
     if set(found) - {"modules"}:
         return "stale"
     return "library changed" if found else "current"
@@ -270,7 +272,7 @@ def card(metadata, page, root=chapters.ROOT):
         "current": "as the chapter and its modules are now",
         "library changed": "run with an earlier library (its regression test judges today's)",
         "stale": "**stale**: " + "; ".join(v for k, v in found.items() if k != "modules"),
-    }[state(page, root)]
+    }[_state(found)]
     energy = f" · {mark['energy_wh']:.1f} Wh" if mark.get("energy_wh") else ""
     rows = {
         "Parameters": ", ".join(f"`{k} = {v!r}`" for k, v in mark["parameters"].items()),
@@ -295,8 +297,9 @@ def listing(root=chapters.ROOT):
         if not page.exists():
             yield f"{name:<28} not published"
             continue
-        yield f"{name:<28} {state(page, root)}"
-        yield from (f"{'':<28} {reason}" for reason in differences(page, root).values())
+        found = differences(page, root)
+        yield f"{name:<28} {_state(found)}"
+        yield from (f"{'':<28} {reason}" for reason in found.values())
 
 
 def main(argv=None):
