@@ -15,6 +15,7 @@ Shown in chapter 01.
 
 import copy
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -200,6 +201,7 @@ def fit(
             if not state["finished"]:
                 set_generator_states(state["generators"][rank], generator, device)
 
+        started = time.monotonic() - history.seconds
         title = progress if isinstance(progress, str) else None
         hidden = not progress or rank > 0
         bar = tqdm(total=steps, initial=done, desc=title, disable=hidden, dynamic_ncols=True)
@@ -231,6 +233,7 @@ def fit(
             if now % log_every == 0 or validating or saving or now == steps:
                 row = summarise(window, now, world) | {"lr": rate}
                 history.rows.append(row)
+                history.seconds = time.monotonic() - started
                 window = []
                 bar.set_postfix_str(f"loss {row['loss']:.4g} lr {rate:.2g}", refresh=False)
             if validating:

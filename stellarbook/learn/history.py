@@ -23,6 +23,8 @@ class History:
         Its value; infinite without one.
     stopped : bool
         Whether patience ended the training early.
+    seconds : float
+        Wall time of the training, over all its runs.
 
     Notes
     -----
@@ -33,6 +35,7 @@ class History:
     best_step: int | None = None
     best: float = math.inf
     stopped: bool = False
+    seconds: float = 0.0
 
     def to_frame(self):
         """Return the rows as a table; NaN where a column was not measured."""

@@ -56,3 +56,26 @@ def adamw(model, lr, weight_decay):
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr)
+
+
+def muon(model, lr, weight_decay):
+    """Muon for the hidden matrices, AdamW for all else: embeddings, gains, biases, last layers.
+
+    Muon replaces a matrix's momentum by the nearest orthogonal matrix, scaled so that one learning
+    rate serves both (K. Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982). A module named
+    "embedding", and a layer with one output, are left to AdamW.
+
+    Returns
+    -------
+    list of Optimizer
+        For `fit(optimizer=muon)`. Shown in chapter 10.
+    """
+    hidden, rest = [], []
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            matrix = weight.ndim == 2 and min(weight.shape) > 2 and "embedding" not in name
+            (hidden if matrix else rest).append(weight)
+    return [
+        torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, fused=True),
+    ]

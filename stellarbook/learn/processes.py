@@ -34,6 +34,11 @@ def pick_device(name="auto"):
     return torch.device("cuda", index)
 
 
+def bf16_is_fast(device):
+    """Whether bfloat16 matrix products beat 32-bit ones: on GPUs, and on CPUs made for them."""
+    return torch.device(device).type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
 def join(device):
     """Meet the other processes; once a program, which may then fit several models."""
     if not dist.is_initialized():

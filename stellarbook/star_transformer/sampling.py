@@ -1,0 +1,173 @@
+"""What the star transformer is asked in training, and in which settings it is judged.
+
+Leung & Bovy (2024), sections 5 and 6.1. Shown in chapters 10 and 11.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from stellarbook.data import xp_basis
+from stellarbook.learn.processes import stream
+from stellarbook.star_transformer.model import WINDOW
+from stellarbook.star_transformer.tokens import COLOURS, LABELS, NAMES, WITHHELD
+
+BP, RP = xp_basis.NAMES[:55], xp_basis.NAMES[55:]
+# From which tokens a step draws its contexts. "any" is the paper's; the others are how the model
+# is used: half of a spectrum, labels alone.
+FAMILIES = {
+    "any": NAMES,
+    "low orders": (*BP[:30], *RP[:30], *COLOURS, *LABELS, "g"),
+    "bp": BP,
+    "rp": RP,
+    "no spectrum": (*COLOURS, *LABELS, "g"),
+    "labels": LABELS,
+}
+MIXED = {"any": 0.4, "low orders": 0.35, "bp": 0.05, "rp": 0.05, "no spectrum": 0.1, "labels": 0.05}
+DIALS = ("shortest", "longest", "requests", "ask_labels", "hide", "families")
+
+
+class Batch(NamedTuple):
+    """A batch of contexts (B, L) and requests (B, R).
+
+    Attributes
+    ----------
+    token, value : (B, L) tensors
+        Long, 0 where a star has no more; float, standardised.
+    request : (B, R) long tensor
+        0 where a star has no more; such a request counts nothing.
+    target, sigma : (B, R) float tensors
+        The values asked for and their known standard errors.
+    """
+
+    token: torch.Tensor
+    value: torch.Tensor
+    request: torch.Tensor
+    target: torch.Tensor
+    sigma: torch.Tensor
+
+
+@dataclass
+class Sampler:
+    """Draws contexts and requests for a batch of stars at once, on their device.
+
+    The paper draws 5 to 64 of a star's tokens as its context and one token as its request, the
+    withheld ones excepted (section 5). Here a context answers several requests, all labels among
+    them; labels hide from most contexts (one that holds the answer teaches nothing but to copy
+    it); and the steps differ in the family of tokens that they draw from. Chapter 10 measures
+    what each of these buys; `Sampler(z, sigma, requests=1, ask_labels=False, hide=None,
+    families={"any": 1})` is the paper's.
+
+    Parameters
+    ----------
+    z, sigma : (stars, tokens) float tensors
+        As `Scales.standardise` and `Scales.errors` return them; NaN in z is absent.
+    names : sequence of str
+        What the columns are.
+    shortest, longest : int
+        Tokens in a context. One number is drawn for a batch, so that nothing is padded but what a
+        star lacks.
+    requests : int
+        Random requests a context.
+    ask_labels : bool
+        Whether all labels are requested besides.
+    hide : float or None
+        Probability that all labels stay out of a context with a spectrum; otherwise each of them
+        is in it with probability one half. None: labels are drawn like any other token.
+    families : dict of str to float
+        Share of the steps that draw from each of `FAMILIES`.
+
+    Notes
+    -----
+    Shown in chapter 10.
+    """
+
+    z: torch.Tensor
+    sigma: torch.Tensor
+    names: tuple = NAMES
+    shortest: int = 5
+    longest: int = WINDOW
+    requests: int = 16
+    ask_labels: bool = True
+    hide: float | None = 0.8
+    families: dict = field(default_factory=lambda: dict(MIXED))
+
+    def __post_init__(self):
+        def which(chosen):
+            return torch.tensor([n in chosen for n in self.names], device=self.z.device)
+
+        self.known, self.value = ~self.z.isnan(), self.z.nan_to_num()
+        self.label, self.spectrum, self.askable = which(LABELS), which(BP + RP), ~which(WITHHELD)
+        self.members = [which(FAMILIES[name]) for name in self.families]
+        self.share = torch.tensor(list(self.families.values()), dtype=torch.float)
+
+    def dials(self):
+        """What was set, as plain values."""
+        return {k: v for k, v in vars(self).items() if k in DIALS}
+
+    def __call__(self, index, generator):
+        """(B,) positions of stars and a generator on their device -> Batch."""
+        known = self.known[index]  # (B, tokens)
+
+        def draw(*shape):
+            return torch.rand(*shape, generator=generator, device=known.device)
+
+        # One family and one length a step: two numbers, drawn where the stars are.
+        dice = draw(2).tolist()
+        family = int((self.share.cumsum(0) / self.share.sum() <= dice[0]).sum())
+        member = self.members[min(family, len(self.members) - 1)]
+        # A family smaller than the window is drawn down to one token: "log g, given Teff alone".
+        most = min(self.longest, int(member.sum()))
+        least = min(self.shortest, self.longest) if most == self.longest else 1
+        length = least + int(dice[1] * (most + 1 - least))
+
+        may, urge = known & member, draw(known.shape)
+        if self.hide is not None and bool((member & self.spectrum).any()):
+            shown = (draw(len(index), 1) >= self.hide) & (draw(known.shape) < 0.5) & self.label
+            may, urge = may & (shown | ~self.label), urge + shown
+        # The largest of random numbers are a random subset, for all stars at once.
+        rank, column = torch.where(may, urge, -1.0).topk(length, dim=1)  # (B, L)
+        token = torch.where(rank >= 0, column + 1, 0)
+        value = torch.where(rank >= 0, self.value[index[:, None], column], 0.0)
+
+        urge = draw(known.shape) + self.label * float(self.ask_labels)
+        count = min(
+            self.requests + self.ask_labels * int(self.label.sum()), int(self.askable.sum())
+        )
+        rank, column = torch.where(known & self.askable, urge, -1.0).topk(count, dim=1)  # (B, R)
+        return Batch(
+            token,
+            value,
+            torch.where(rank >= 0, column + 1, 0),
+            self.value[index[:, None], column],
+            self.sigma[index[:, None], column],
+        )
+
+
+# Settings in which labels are asked for, as columns of a context: the five of Figs. 4 and B1 (whose
+# sixth panel is XGBoost in the first of them), and colours alone.
+SETTINGS = {
+    "30 + 30 coefficients, colours": (*BP[:30], *RP[:30], *COLOURS),
+    "5 + 5 coefficients, colours": (*BP[:5], *RP[:5], *COLOURS),
+    "64 at random": (*BP, *RP, *COLOURS),
+    "colours": COLOURS,
+    "least informative": (*BP[25:], *RP[25:]),
+    "least informative, labels": (*BP[25:], *RP[25:], "teff", "logg", "feh"),
+}
+
+
+def context(table, setting, seed=0):
+    """Columns of one of the `SETTINGS`; "64 at random" leaves each star another 64 of them.
+
+    Returns
+    -------
+    DataFrame
+        For `StarTransformer.predict`, and for trees, which know NaN.
+    """
+    chosen = table[list(SETTINGS[setting])]
+    if setting != "64 at random":
+        return chosen
+    draw = np.random.default_rng(stream(seed, 64)).random(chosen.shape)
+    return chosen.where(draw.argsort(axis=1).argsort(axis=1) < WINDOW)
