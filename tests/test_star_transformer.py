@@ -36,7 +36,7 @@ from stellarbook.star_transformer.training import batch_loss, robust_loss, train
 FEW = (*BP[:6], *RP[:6], *COLOURS, "teff", "logg", "feh", "g")
 TINY = {"d": 16, "encoder": (32,), "encoder_heads": (4,), "decoder": (32,), "decoder_heads": (2,)}
 TINY |= {"head": (32,), "dropout": 0.0}
-PAPERS = {"requests": 1, "ask_labels": False, "hide": None, "families": {"any": 1.0}}
+PAPERS = {"full": 0, "requests": 1, "ask_labels": False, "hide": None, "families": {"any": 1.0}}
 quick = {"device": "cpu", "progress": False, "bf16": False}
 seeds = st.integers(0, 2**31 - 1)
 
@@ -435,7 +435,8 @@ def test_contexts_and_requests_are_sound(family, hide):
         # Requests likewise; errors come along.
         assert asked.all() and batch.request.shape == (64, 16 + 5)
         assert torch.equal(batch.target.floor().long(), batch.request)
-        assert torch.equal(batch.sigma, 1e-3 * batch.target)
+        given = (batch.request[..., None] == batch.token[:, None]).any(-1)
+        assert torch.equal(batch.sigma, torch.where(given, 0, 1e-3 * batch.target))
         assert torch.equal(batch.target, z[index].gather(1, batch.request - 1))
         assert askable[batch.request].all()
         for token in (batch.token, batch.request):
@@ -475,6 +476,14 @@ def test_the_papers_task():
     asked = np.delete(requests.numpy(), [0, *withheld])
     assert chisquare(asked).pvalue > 1e-3
     assert copies / 64 / 1200 == pytest.approx(np.mean(lengths) / 119, rel=0.03)
+
+
+@pytest.mark.parametrize("full", [0.0, 0.5, 1.0])
+def test_full_contexts_are_as_frequent_as_they_should(full):
+    z, sigma = sample(4, holes=0)
+    sampler, draw = Sampler(z, sigma, full=full, hide=None, families={"any": 1.0}), generator()
+    lengths = np.array([sampler(torch.arange(4), draw).token.shape[1] for _ in range(2000)])
+    assert (lengths == WINDOW).mean() == pytest.approx(full + (1 - full) / 60, abs=0.04)
 
 
 @pytest.mark.parametrize("hide", [0.0, 0.6, 1.0])

@@ -356,8 +356,9 @@ def judged(model, table, setting):
     """Residuals and their errors, model's and labels' together, (stars, labels) each."""
     predicted = model.predict(context(table, setting), list(LABELS), extrapolate=True)
     residual = predicted[list(LABELS)] - table[list(LABELS)]
-    errors = [np.hypot(predicted[e], table[e].fillna(0)) for e in (f"{n}_error" for n in LABELS)]
-    return residual, pd.concat(errors, axis=1).set_axis(list(LABELS), axis=1)
+    # A label that is in the context is asked for with the error that it has.
+    known = table[[f"{n}_error" for n in LABELS]].fillna(0) * ~np.isin(LABELS, SETTINGS[setting])
+    return residual, np.hypot(predicted[known.columns], known).set_axis(list(LABELS), axis=1)
 
 
 @pytest.mark.archives

@@ -175,7 +175,7 @@ class StarTransformer(nn.Module):
         return torch.where(value.isnan(), 0, token[order]), value.nan_to_num()
 
     @torch.no_grad()
-    def predict(self, context, request, *, extrapolate=False, batch_size=2048):
+    def predict(self, context, request, *, extrapolate=False, batch_size=256):
         """Predict anything from anything.
 
         Parameters

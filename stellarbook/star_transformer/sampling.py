@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from stellarbook.data import xp_basis
 from stellarbook.learn.processes import stream
@@ -19,14 +20,14 @@ BP, RP = xp_basis.NAMES[:55], xp_basis.NAMES[55:]
 # is used: half of a spectrum, labels alone.
 FAMILIES = {
     "any": NAMES,
-    "low orders": (*BP[:30], *RP[:30], *COLOURS, *LABELS, "g"),
+    "low orders": (*BP[:30], *RP[:30], *COLOURS, *LABELS),
     "bp": BP,
     "rp": RP,
     "no spectrum": (*COLOURS, *LABELS, "g"),
     "labels": LABELS,
 }
-MIXED = {"any": 0.4, "low orders": 0.35, "bp": 0.05, "rp": 0.05, "no spectrum": 0.1, "labels": 0.05}
-DIALS = ("shortest", "longest", "requests", "ask_labels", "hide", "families")
+MIXED = {"any": 0.25, "low orders": 0.5, "bp": 0.05, "rp": 0.05, "no spectrum": 0.1, "labels": 0.05}
+DIALS = ("shortest", "longest", "full", "requests", "ask_labels", "hide", "families")
 
 
 class Batch(NamedTuple):
@@ -39,7 +40,7 @@ class Batch(NamedTuple):
     request : (B, R) long tensor
         0 where a star has no more; such a request counts nothing.
     target, sigma : (B, R) float tensors
-        The values asked for and their known standard errors.
+        The values asked for and their known standard errors: 0 for a value that is in the context.
     """
 
     token: torch.Tensor
@@ -57,8 +58,8 @@ class Sampler:
     withheld ones excepted (section 5). Here a context answers several requests, all labels among
     them; labels hide from most contexts (one that holds the answer teaches nothing but to copy
     it); and the steps differ in the family of tokens that they draw from. Chapter 10 measures
-    what each of these buys; `Sampler(z, sigma, requests=1, ask_labels=False, hide=None,
-    families={"any": 1})` is the paper's.
+    what each of these buys; `Sampler(z, sigma, full=0, requests=1, ask_labels=False,
+    hide=None, families={"any": 1})` is the paper's.
 
     Parameters
     ----------
@@ -69,6 +70,9 @@ class Sampler:
     shortest, longest : int
         Tokens in a context. One number is drawn for a batch, so that nothing is padded but what a
         star lacks.
+    full : float
+        Share of the steps whose contexts are as long as they may be: the rest get a length
+        between the two, all equally likely.
     requests : int
         Random requests a context.
     ask_labels : bool
@@ -89,6 +93,7 @@ class Sampler:
     names: tuple = NAMES
     shortest: int = 5
     longest: int = WINDOW
+    full: float = 0.5
     requests: int = 16
     ask_labels: bool = True
     hide: float | None = 0.8
@@ -114,14 +119,14 @@ class Sampler:
         def draw(*shape):
             return torch.rand(*shape, generator=generator, device=known.device)
 
-        # One family and one length a step: two numbers, drawn where the stars are.
-        dice = draw(2).tolist()
+        # One family and one length a step: three numbers, drawn where the stars are.
+        dice = draw(3).tolist()
         family = int((self.share.cumsum(0) / self.share.sum() <= dice[0]).sum())
         member = self.members[min(family, len(self.members) - 1)]
         # A family smaller than the window is drawn down to one token: "log g, given Teff alone".
         most = min(self.longest, int(member.sum()))
         least = min(self.shortest, self.longest) if most == self.longest else 1
-        length = least + int(dice[1] * (most + 1 - least))
+        length = most if dice[2] < self.full else least + int(dice[1] * (most + 1 - least))
 
         may, urge = known & member, draw(known.shape)
         if self.hide is not None and bool((member & self.spectrum).any()):
@@ -137,12 +142,14 @@ class Sampler:
             self.requests + self.ask_labels * int(self.label.sum()), int(self.askable.sum())
         )
         rank, column = torch.where(known & self.askable, urge, -1.0).topk(count, dim=1)  # (B, R)
+        # Who is told a value and asked for it is asked for that very number, its error included.
+        given = F.pad(torch.zeros_like(known), (1, 0)).scatter_(1, token, True)[:, 1:]
         return Batch(
             token,
             value,
             torch.where(rank >= 0, column + 1, 0),
             self.value[index[:, None], column],
-            self.sigma[index[:, None], column],
+            self.sigma[index[:, None], column] * ~given.gather(1, column),
         )
 
 

@@ -138,6 +138,7 @@ def validation(scales, stars, device="cpu", *, repeats=1, seed=0):
         z,
         torch.from_numpy(scales.errors(stars)).to(device),
         scales.names,
+        full=0.0,
         ask_labels=False,
         hide=None,
         families={"any": 1.0},
