@@ -195,7 +195,7 @@ class StarTransformer(nn.Module):
         DataFrame
             Index of `context`; for each request ``name`` and ``name_error``, the model's standard
             error, in the same units; and ``flag``: empty, or why a star has NaN: "nothing known",
-            "outside: " and the columns beyond the training range by more than half a unit of z.
+            "outside: " and the columns beyond the training range by more than a tenth of it.
 
         Raises
         ------

@@ -116,17 +116,18 @@ class Scales:
         return np.where(np.isfinite(sigma), sigma, 0).astype(np.float32)
 
     def outside(self, table):
-        """Which values lie beyond the training stars' by more than half a unit of z.
+        """Which values lie outside the training stars' range by more than a tenth of it.
 
-        Returns (stars, tokens) bool. The margin spares the star that is a little redder than all
-        the training stars.
+        Returns (stars, tokens) bool; the range is that of the logarithm for `LOG`. The margin
+        spares the star that is a little redder than all the training stars.
         """
-        z = self.standardise(table)
-        low, high = (
-            np.arcsinh(np.subtract(edge, self.centre) / self.scale)
-            for edge in (self.low, self.high)
-        )
-        return (z < low - 0.5) | (z > high + 0.5)
+        outside = np.zeros((len(table), len(self)), dtype=bool)
+        here = [i for i, name in enumerate(self.names) if name in table.columns]
+        values = _columns(table, [self.names[i] for i in here])
+        low, high = np.take(self.low, here), np.take(self.high, here)
+        margin = 0.1 * (high - low)
+        outside[:, here] = (values < low - margin) | (values > high + margin)
+        return outside
 
     def restore(self, z, sigma, names):
         """Undo `standardise` for (stars, len(names)) means and errors; returns both in units."""
