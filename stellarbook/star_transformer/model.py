@@ -139,8 +139,10 @@ class StarTransformer(nn.Module):
         y = self.embedding.request(request)  # (B, R, d)
         for block in self.decoder:
             y = block(y, y, keys, x, known)
-        y = self.head(y)
-        return self.mean(y)[..., 0], self.log_variance(y)[..., 0]
+        # 16 bits hold three digits of an answer: too few for a value that is in the context.
+        with torch.autocast(y.device.type, enabled=False):
+            y = self.head(y.float())
+            return self.mean(y)[..., 0], self.log_variance(y)[..., 0]
 
     def forward(self, token, value, request):
         """(B, L), (B, L), (B, R) -> two (B, R): mean and log variance of the standardised value."""

@@ -71,8 +71,8 @@ class Sampler:
         Tokens in a context. One number is drawn for a batch, so that nothing is padded but what a
         star lacks.
     full : float
-        Share of the steps whose contexts are as long as they may be: the rest get a length
-        between the two, all equally likely.
+        Share of the steps whose contexts are as long as they may be, in families that fill the
+        window: the rest get a length between the two, all equally likely.
     requests : int
         Random requests a context.
     ask_labels : bool
@@ -125,8 +125,10 @@ class Sampler:
         member = self.members[min(family, len(self.members) - 1)]
         # A family smaller than the window is drawn down to one token: "log g, given Teff alone".
         most = min(self.longest, int(member.sum()))
-        least = min(self.shortest, self.longest) if most == self.longest else 1
-        length = most if dice[2] < self.full else least + int(dice[1] * (most + 1 - least))
+        small = most < self.longest
+        least = 1 if small else self.shortest
+        full = dice[2] < self.full and not small
+        length = most if full else least + int(dice[1] * (most + 1 - least))
 
         may, urge = known & member, draw(known.shape)
         if self.hide is not None and bool((member & self.spectrum).any()):
