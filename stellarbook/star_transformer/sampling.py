@@ -31,16 +31,12 @@ DIALS = ("shortest", "longest", "full", "requests", "ask_labels", "hide", "famil
 
 
 class Batch(NamedTuple):
-    """A batch of contexts (B, L) and requests (B, R).
+    """A batch of contexts (B, L) and requests (B, R), all tensors.
 
-    Attributes
-    ----------
-    token, value : (B, L) tensors
-        Long, 0 where a star has no more; float, standardised.
-    request : (B, R) long tensor
-        0 where a star has no more; such a request counts nothing.
-    target, sigma : (B, R) float tensors
-        The values asked for and their known standard errors: 0 for a value that is in the context.
+    * ``token, value``, (B, L): long, 0 where a star has no more; float, standardised;
+    * ``request``, (B, R) long: 0 where a star has no more, and such a request counts nothing;
+    * ``target, sigma``, (B, R) float: the values asked for and their known standard errors, 0 for
+      a value that is in the context.
     """
 
     token: torch.Tensor
