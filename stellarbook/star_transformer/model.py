@@ -1,7 +1,7 @@
-r"""The star transformer: any numbers of a star in, any numbers out, each with an error.
+"""The star transformer: any numbers of a star in, any numbers out, each with an error.
 
-    model = StarTransformer.load("book/weights/star_transformer")
-    model.predict(stars[["bprp", "jh", "teff"]], ["logg", "bp0"])
+    model = StarTransformer.load(folder)
+    model.predict(stars[["bprp", "jh"]], ["logg"])
 
 Leung & Bovy (2024), Fig. 2: an encoder reads the context, a decoder asks it one question after
 another. Shown in chapter 10.
