@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -126,6 +127,24 @@ def test_trees_learn_and_are_repeatable():
     assert (model.trials["max_depth"].between(3, 9)).all()
     np.testing.assert_array_equal(trees(x, y, xv, yv).predict(xt), model.predict(xt))
     assert (trees(x, y, xv, yv, seed=1).predict(xt) != model.predict(xt)).any()
+
+
+def test_trees_go_on_from_their_checkpoint(tmp_path):
+    x, y, xv, yv, xt, _ = parts(holes=0.02)
+    path = tmp_path / "trees.pt"
+    model = trees(x, y, xv, yv, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    state["state"]["fitted"] = state["state"]["fitted"][:1]  # as if killed after the first label
+    torch.save(state, path)
+    for _ in range(2):  # the second time all labels are there
+        saved = trees(x, y, xv, yv, checkpoint=path)
+        np.testing.assert_array_equal(saved.predict(xt), model.predict(xt))
+        pd.testing.assert_frame_equal(saved.trials, model.trials)
+        assert saved.settings == model.settings
+    with pytest.raises(CheckpointError, match="rounds: 100 there, 50 here"):
+        trees(x, y, xv, yv, rounds=50, checkpoint=path)
+    with pytest.raises(CheckpointError, match="data: "):
+        trees(x[1:], y[1:], xv, yv, checkpoint=path)
 
 
 # The specialist

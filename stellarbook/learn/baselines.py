@@ -6,12 +6,16 @@ training and validation stars (never test stars), then `.predict(x)`, (stars, fe
 Shown in chapter 01.
 """
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
+from stellarbook.learn.checkpoint import load_checkpoint, save_checkpoint
 from stellarbook.learn.scales import Features, Labels, blank_unknown, finite
 
 ALPHAS = tuple(np.logspace(-2, 5, 15))
@@ -100,6 +104,7 @@ def xgboost_tuned(
     settings=None,
     seed=0,
     threads=1,
+    checkpoint=None,
     progress=True,
 ):
     """Gradient-boosted trees, one ensemble a label, tuned by Optuna on the validation stars.
@@ -123,6 +128,8 @@ def xgboost_tuned(
         Settings that an earlier search found, one a label: then none is searched.
     seed, threads : int
         The result depends on the seed only.
+    checkpoint : path, optional
+        Written after each label; if it exists, the labels in it are not fitted again.
     progress : bool
         Show a bar.
 
@@ -130,12 +137,18 @@ def xgboost_tuned(
     -------
     Regressors
 
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is damaged or of another search.
+
     Notes
     -----
     Chen & Guestrin (2016), arXiv:1603.02754; Akiba et al. (2019), arXiv:1907.10902.
     Shown in chapter 01.
     """
     import optuna
+    from xgboost import XGBRegressor
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     labels = Labels.of(finite(y_train), log)
@@ -143,8 +156,20 @@ def xgboost_tuned(
     fixed = {"random_state": seed, "n_jobs": threads}
     wanted = 0 if settings else trials * len(labels.centre)
     bar = tqdm(total=wanted, desc="xgboost", disable=not (progress and wanted))
-    models, table, found = [], [], list(settings or [])
+    data = hashlib.sha256()
+    for values in (x_train, finite(y_train), x_val, finite(y_val)):
+        data.update(np.ascontiguousarray(values).tobytes())
+    asked = {
+        **{"data": data.hexdigest(), "log": list(log), "seed": seed, "settings": settings},
+        **{"trials": trials, "tune_stars": tune_stars, "tune_rounds": tune_rounds},
+        "rounds": rounds,
+    }
+    saved = checkpoint and Path(checkpoint).exists()
+    fitted = load_checkpoint(checkpoint, asked)["fitted"] if saved else []
     for name, (x, z), val in _each_label(labels, x_train, y_train, x_val, y_val):
+        if name < len(fitted):
+            bar.update(0 if settings else trials)
+            continue
         part = np.random.default_rng(seed).permutation(len(x))[:tune_stars]
         few = x[part], z[part]
 
@@ -161,14 +186,23 @@ def xgboost_tuned(
             }
             return _trees(few, val, n_estimators=tune_rounds, **fixed, **tried).best_score
 
+        tried = []
         if not settings:
             study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
             study.optimize(error, n_trials=trials)
-            found.append(study.best_params)
-            table += [{"label": name, **t.params, "mae": t.value} for t in study.trials]
-        models.append(_trees((x, z), val, n_estimators=rounds, **fixed, **found[name]))
+            tried = [{"label": name, **t.params, "mae": t.value} for t in study.trials]
+        best = settings[name] if settings else study.best_params
+        trees = _trees((x, z), val, n_estimators=rounds, **fixed, **best)
+        raw = torch.frombuffer(trees.get_booster().save_raw(), dtype=torch.uint8)
+        fitted.append({"settings": best, "tried": tried, "trees": raw})
+        if checkpoint:
+            save_checkpoint(checkpoint, {"fitted": fitted}, asked)
     bar.close()
-    return Regressors(labels, models, pd.DataFrame(table), found)
+    models = [XGBRegressor(n_jobs=threads) for _ in fitted]
+    for model, each in zip(models, fitted, strict=True):
+        model.load_model(bytearray(each["trees"].numpy().tobytes()))
+    table = pd.DataFrame([row for each in fitted for row in each["tried"]])
+    return Regressors(labels, models, table, [each["settings"] for each in fitted])
 
 
 def _trees(train, val, **settings):

@@ -41,6 +41,16 @@ class History:
         """Return the rows as a table; NaN where a column was not measured."""
         return pd.DataFrame(self.rows)
 
+    def then(self, later):
+        """This record and that of a training that went on from its model: steps count on.
+
+        The best is the later one's: its model is the one that is left.
+        """
+        end = self.rows[-1]["step"]
+        rows = [*self.rows, *({**row, "step": end + row["step"]} for row in later.rows)]
+        best_step = None if later.best_step is None else end + later.best_step
+        return History(rows, best_step, later.best, later.stopped, self.seconds + later.seconds)
+
     def tries(self):
         """Count the validations since the best one."""
         best = self.best_step or 0

@@ -63,7 +63,7 @@ def muon(model, lr, weight_decay):
 
     Muon replaces a matrix's momentum by the nearest orthogonal matrix, scaled so that one learning
     rate serves both (K. Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982). A module named
-    "embedding", and a layer with one output, are left to AdamW.
+    "embedding", and matrices of one or two rows or columns, are left to AdamW, without decay.
 
     Returns
     -------
@@ -75,7 +75,13 @@ def muon(model, lr, weight_decay):
         if weight.requires_grad:
             matrix = weight.ndim == 2 and min(weight.shape) > 2 and "embedding" not in name
             (hidden if matrix else rest).append(weight)
-    return [
-        torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, fused=True),
-    ]
+    optimizers = []
+    if hidden:
+        optimizers.append(
+            torch.optim.Muon(
+                hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    if rest:
+        optimizers.append(torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, fused=True))
+    return optimizers

@@ -7,6 +7,7 @@ Leung & Bovy (2024), Fig. 2: an encoder reads the context, a decoder asks it one
 another. Shown in chapter 10.
 """
 
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,8 +63,8 @@ class StarTransformer(nn.Module):
     dropout : float
         In the dense layers, not in the embedding.
     value_in_keys : bool
-        False is an ablation: attention sees the kinds of the tokens but not their values, which
-        come through the attention's values only (section 7.1).
+        False is an ablation: the keys, and in the encoder the queries, are the kinds of the
+        tokens without their values, which come through the attention's values only (section 7.1).
 
     Notes
     -----
@@ -87,9 +88,14 @@ class StarTransformer(nn.Module):
         super().__init__()
         self.scales = scales
         self.size = {
-            **{"d": d, "encoder": tuple(encoder), "encoder_heads": tuple(encoder_heads)},
-            **{"decoder": tuple(decoder), "decoder_heads": tuple(decoder_heads)},
-            **{"head": tuple(head), "dropout": dropout, "value_in_keys": value_in_keys},
+            "d": d,
+            "encoder": tuple(encoder),
+            "encoder_heads": tuple(encoder_heads),
+            "decoder": tuple(decoder),
+            "decoder_heads": tuple(decoder_heads),
+            "head": tuple(head),
+            "dropout": dropout,
+            "value_in_keys": value_in_keys,
         }
         self.value_in_keys = value_in_keys
         self.embedding = Embedding(len(scales), d)
@@ -99,8 +105,9 @@ class StarTransformer(nn.Module):
         self.decoder = nn.ModuleList(
             Block(d, h, n, dropout) for h, n in zip(decoder_heads, decoder, strict=True)
         )
-        self.head = nn.Sequential(MLP(d, head[-1], head[:-1], dropout), nn.GELU())
-        self.head.append(nn.Dropout(dropout))
+        self.head = nn.Sequential(
+            MLP(d, head[-1], head[:-1], dropout), nn.GELU(), nn.Dropout(dropout)
+        )
         self.mean, self.log_variance = nn.Linear(head[-1], 1), nn.Linear(head[-1], 1)
 
     def encode(self, token, value):
@@ -164,17 +171,15 @@ class StarTransformer(nn.Module):
         if context.columns.has_duplicates:
             twice = context.columns[context.columns.duplicated()][0]
             raise ValueError(f"the context has two columns {twice!r}")
-        token = self.scales.tokens(context.columns)  # (columns,)
-        value = torch.from_numpy(self.scales.standardise(context)[:, token.numpy() - 1])
-        if (most := int((~value.isnan()).sum(1).max())) > WINDOW:
+        token, value = self.scales.read(context, context.columns)
+        if (most := int((token > 0).sum(1).max())) > WINDOW:
             raise ValueError(
                 f"a star has {most} values, the context window is {WINDOW}: choose columns"
             )
         # What is known comes first, so that a table of many half-empty columns costs no more
         # than its longest star.
-        order = value.isnan().to(torch.uint8).argsort(dim=1, stable=True)[:, : max(most, 1)]
-        value = value.gather(1, order)
-        return torch.where(value.isnan(), 0, token[order]), value.nan_to_num()
+        order = (token == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(most, 1)]
+        return token.gather(1, order), value.gather(1, order)
 
     @torch.no_grad()
     def predict(self, context, request, *, extrapolate=False, batch_size=256):
@@ -214,23 +219,21 @@ class StarTransformer(nn.Module):
             raise ValueError(f"a name is requested twice: {list(request)}")
         asked = self.scales.tokens(request)
         token, value = self.prepare(context)
-        device, training = self.mean.weight.device, self.training
-        self.eval()
-        parts = []
-        for rows in torch.arange(len(token)).split(batch_size):
-            t, v = token[rows].to(device), value[rows].to(device)
-            mean, log_variance = self(t, v, asked.to(device).expand(len(rows), -1))
-            parts.append(torch.stack([mean, (log_variance / 2).exp()]).float().cpu())
-        self.train(training)
+        device, parts = self.mean.weight.device, []
+        with evaluating(self):
+            for rows in torch.arange(len(token)).split(batch_size):
+                t, v = token[rows].to(device), value[rows].to(device)
+                mean, log_variance = self(t, v, asked.to(device).expand(len(rows), -1))
+                parts.append(torch.stack([mean, (log_variance / 2).exp()]).cpu())
         mean, sigma = torch.cat(parts, dim=1).numpy()  # (stars, requests) each
         mean, sigma = self.scales.restore(mean, sigma, request)
 
         flag = np.where((token == 0).all(1), "nothing known", "").astype(object)
         outside = self.scales.outside(context)
-        for i in np.flatnonzero(outside.any(axis=1)):
-            flag[i] = "outside: " + ", ".join(
-                np.take(self.scales.names, np.flatnonzero(outside[i]))
-            )
+        patterns, which = np.unique(outside, axis=0, return_inverse=True)
+        columns = [", ".join(np.take(self.scales.names, np.flatnonzero(p))) for p in patterns]
+        reasons = np.array([c and f"outside: {c}" for c in columns], dtype=object)[which.ravel()]
+        flag = np.where(outside.any(axis=1), reasons, flag)
         blank = (flag == "nothing known") | (outside.any(axis=1) & (not extrapolate))
         mean[blank], sigma[blank] = np.nan, np.nan
         columns = {}
@@ -257,20 +260,15 @@ class StarTransformer(nn.Module):
         Shown in chapter 11.
         """
         device = self.mean.weight.device
-        token, asked = (
-            self.scales.tokens(names).to(device) for names in (context.columns, request)
-        )
-        value = torch.from_numpy(self.scales.standardise(context)).to(device)[:, token - 1]
-        token = torch.where(value.isnan(), 0, token)
-        training = self.training
-        self.eval()
-        x, keys, known = self.encode(token, value.nan_to_num())
-        y = self.embedding.request(asked.expand(len(context), -1))
+        token, value = (x.to(device) for x in self.scales.read(context, context.columns))
+        asked = self.scales.tokens(request).to(device)
         looks = []
-        for block in self.decoder:
-            looks.append(block.attention.weights(y, keys, known).mean(1))
-            y = block(y, y, keys, x, known)
-        self.train(training)
+        with evaluating(self):
+            x, keys, known = self.encode(token, value)
+            y = self.embedding.request(asked.expand(len(context), -1))
+            for block in self.decoder:
+                looks.append(block.attention.weights(y, keys, known).mean(1))
+                y = block(y, y, keys, x, known)
         return torch.stack(looks).cpu().numpy()
 
     def save(self, folder, metadata=None, *, half=True):
@@ -299,3 +297,13 @@ class StarTransformer(nn.Module):
             raise CheckpointError(f"{path} does not hold a StarTransformer ({error})") from error
         model.metadata = about["metadata"]
         return model.to(device).eval()
+
+
+@contextmanager
+def evaluating(model):
+    """Have a model in eval mode for a while."""
+    training = model.training
+    try:
+        yield model.eval()
+    finally:
+        model.train(training)

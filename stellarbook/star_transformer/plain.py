@@ -18,11 +18,13 @@ class PlainStarTransformer(nn.Module):
     Parameters
     ----------
     model : StarTransformer
-        Its weights are copied.
+        Its attention's weights are copied; embedding, dense layers, norms and head are shared.
 
     Notes
     -----
-    Layers and order of operations as in the released code of Leung & Bovy (2024).
+    Layers and order of operations of Leung & Bovy (2024), Fig. 2. The released code differs in
+    small things: it materialises the weights in the last blocks only, drops some of the attention
+    and none of the dense layers' hidden units.
     """
 
     def __init__(self, model):

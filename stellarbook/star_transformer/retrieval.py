@@ -22,8 +22,9 @@ DESCRIPTION = ("teff", "logg", "feh", "alpha_m", "a_k", "jh", "jk")  # no BP−R
 class Expert(nn.Module):
     """From what the encoder says of a context, flattened, to a point on the unit sphere.
 
-    Linear, then residual blocks of LayerNorm, Linear and GELU, as in the released demonstration;
-    unit length is ours: it makes the temperature of Eq. C2 mean something.
+    Linear, then residual blocks of LayerNorm, Linear and GELU; the released demonstration is
+    narrower and normalises after each addition. Unit length is ours: it makes the temperature of
+    Eq. C2 mean something.
     """
 
     def __init__(self, n_in, width=128, blocks=3, dropout=0.1):
@@ -70,9 +71,7 @@ class Experts(nn.Module):
 
     def tokens(self, table, kind):
         """(stars, columns) tokens and values; 0 where a star, or the table, lacks a column."""
-        token = self.scales.tokens(self.columns[kind])
-        value = torch.from_numpy(self.scales.standardise(table)[:, token.numpy() - 1])
-        return torch.where(value.isnan(), 0, token), value.nan_to_num()
+        return self.scales.read(table, self.columns[kind])
 
     @torch.no_grad()
     def encode(self, token, value):
@@ -139,7 +138,7 @@ def recovery(spectra, descriptions, n=100):
         # From the same product: another order of summation would round its own score otherwise.
         own = like[torch.arange(len(rows)), rows]
         # It is among them itself. A tie is no find: a space collapsed to a point finds nothing.
-        better.append((like >= own[:, None]).sum(1))
+        better.append((~(like < own[:, None])).sum(1))  # NaN finds nothing either
     return float((torch.cat(better) <= n).float().mean())
 
 

@@ -3,7 +3,7 @@
 Leung & Bovy (2024), sections 5 and 6.1. Shown in chapters 10 and 11.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,9 @@ FAMILIES = {
     "no spectrum": (*COLOURS, *LABELS, "g"),
     "labels": LABELS,
 }
-MIXED = {"any": 0.25, "low orders": 0.5, "bp": 0.05, "rp": 0.05, "no spectrum": 0.1, "labels": 0.05}
-DIALS = ("shortest", "longest", "full", "requests", "ask_labels", "hide", "families")
+MIXED = {"any": 0.2, "low orders": 0.45, "bp": 0.05, "rp": 0.05, "no spectrum": 0.2, "labels": 0.05}
+# For the end of a training, with full contexts: what most users have is most of a spectrum.
+LATE = {"any": 0.15, "low orders": 0.6, "bp": 0.04, "rp": 0.04, "no spectrum": 0.14, "labels": 0.03}
 
 
 class Batch(NamedTuple):
@@ -79,6 +80,11 @@ class Sampler:
     families : dict of str to float
         Share of the steps that draw from each of `FAMILIES`.
 
+    Raises
+    ------
+    ValueError
+        For dials that cannot work.
+
     Notes
     -----
     Shown in chapter 10.
@@ -99,14 +105,34 @@ class Sampler:
         def which(chosen):
             return torch.tensor([n in chosen for n in self.names], device=self.z.device)
 
+        if unknown := set(self.families) - set(FAMILIES):
+            raise ValueError(f"unknown families {sorted(unknown)}: they are {', '.join(FAMILIES)}")
+        if not sum(self.families.values()) > 0:
+            raise ValueError("families: no family has a share of the steps")
+        if not 1 <= self.shortest <= self.longest:
+            raise ValueError(f"contexts of {self.shortest} to {self.longest} tokens")
+        if self.requests < 0 or not (self.requests or self.ask_labels):
+            raise ValueError(f"nothing is asked: requests is {self.requests}")
         self.known, self.value = ~self.z.isnan(), self.z.nan_to_num()
         self.label, self.spectrum, self.askable = which(LABELS), which(BP + RP), ~which(WITHHELD)
         self.members = [which(FAMILIES[name]) for name in self.families]
+        if empty := [f for f, m in zip(self.families, self.members, strict=True) if not m.any()]:
+            raise ValueError(f"the family {empty[0]!r} has no token among the names")
         self.share = torch.tensor(list(self.families.values()), dtype=torch.float)
+
+    @classmethod
+    def of(cls, scales, table, device="cpu", **dials):
+        """A sampler of a table's stars: a column for each name, ``<name>_error`` where known."""
+        z, sigma = (
+            torch.from_numpy(x).to(device)
+            for x in (scales.standardise(table), scales.errors(table))
+        )
+        return cls(z, sigma, scales.names, **dials)
 
     def dials(self):
         """What was set, as plain values."""
-        return {k: v for k, v in vars(self).items() if k in DIALS}
+        names = [f.name for f in fields(self)][3:]  # but not the stars and their vocabulary
+        return {name: getattr(self, name) for name in names}
 
     def __call__(self, index, generator):
         """(B,) positions of stars and a generator on their device -> Batch."""

@@ -95,10 +95,18 @@ class Scales:
         NaN where a value is missing or its column absent. Others' columns are left alone.
         """
         z = np.full((len(table), len(self)), np.nan, dtype=np.float32)
-        here = [i for i, name in enumerate(self.names) if name in table.columns]
-        values = _columns(table, [self.names[i] for i in here])
+        here, values = self._known(table)
         z[:, here] = np.arcsinh((values - np.take(self.centre, here)) / np.take(self.scale, here))
         return z
+
+    def read(self, table, names):
+        """Return the token numbers and z of some columns, (stars, len(names)) tensors.
+
+        Where a value is missing, or its column absent, both are 0.
+        """
+        token = self.tokens(names)
+        value = torch.from_numpy(self.standardise(table)[:, token.numpy() - 1])
+        return torch.where(value.isnan(), 0, token), value.nan_to_num()
 
     def errors(self, table):
         """Return the standard errors of z from the columns ``<name>_error``; 0 where not known.
@@ -122,8 +130,7 @@ class Scales:
         spares the star that is a little redder than all the training stars.
         """
         outside = np.zeros((len(table), len(self)), dtype=bool)
-        here = [i for i, name in enumerate(self.names) if name in table.columns]
-        values = _columns(table, [self.names[i] for i in here])
+        here, values = self._known(table)
         low, high = np.take(self.low, here), np.take(self.high, here)
         margin = 0.1 * (high - low)
         outside[:, here] = (values < low - margin) | (values > high + margin)
@@ -140,6 +147,11 @@ class Scales:
                 value[:, j] = 10 ** value[:, j]
                 error[:, j] *= value[:, j] * np.log(10)
         return value, error
+
+    def _known(self, table):
+        """Which of the vocabulary's columns a table has, and their values."""
+        here = [i for i, name in enumerate(self.names) if name in table.columns]
+        return here, _columns(table, [self.names[i] for i in here])
 
 
 def _columns(table, names):
@@ -164,10 +176,7 @@ def _columns(table, names):
 
 
 def _abbreviated(names):
+    """A vocabulary in one line: "bp0 … bp54, rp0 … rp54, bprp, …"."""
+    arms = [[n for n in names if n in xp_basis.NAMES and n[:2] == arm] for arm in ("bp", "rp")]
     rest = [n for n in names if n not in xp_basis.NAMES]
-    arms = [f"bp0 … {b[-1]}, rp0 … {r[-1]}" for b, r in [_arms(names)] if b and r]
-    return ", ".join([*arms, *rest]) if arms else ", ".join(names)
-
-
-def _arms(names):
-    return [[n for n in names if n in xp_basis.NAMES and n.startswith(a)] for a in ("bp", "rp")]
+    return ", ".join([f"{arm[0]} … {arm[-1]}" for arm in arms if arm] + rest)

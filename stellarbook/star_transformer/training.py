@@ -1,5 +1,6 @@
 """How the star transformer is trained. Leung & Bovy (2024), section 5. Shown in chapter 10."""
 
+import copy
 import hashlib
 
 import torch
@@ -35,7 +36,7 @@ def batch_loss(model, batch):
     """Mean of `robust_loss` over a `Batch`; requests that are padding count nothing."""
     mean, log_variance = model(batch.token, batch.value, batch.request)
     asked = batch.request > 0
-    loss = robust_loss(mean.float(), log_variance.float(), batch.target, batch.sigma)
+    loss = robust_loss(mean, log_variance, batch.target, batch.sigma)
     return torch.where(asked, loss, 0.0).sum() / asked.sum()
 
 
@@ -45,6 +46,7 @@ def train(
     *,
     names=NAMES,
     size=SMALL,
+    start=None,
     steps,
     batch_size=64,
     lr=2e-3,
@@ -69,6 +71,8 @@ def train(
         The vocabulary.
     size : dict
         `PAPER`, `SMALL` or another set of arguments of `StarTransformer`.
+    start : StarTransformer, optional
+        Go on from a copy of this trained one, whose vocabulary, scales and size then hold.
     steps, batch_size, lr, weight_decay, optimizer, schedule, ema, seed, device
         As in `fit`, and so are checkpoint and progress. The schedule is a cosine by default; the
         paper's is `warm_restarts`.
@@ -86,14 +90,14 @@ def train(
         all validation stars, always the same.
     """
     device = pick_device(device)
-    scales = Scales.of(stars, names)
-    z = torch.from_numpy(scales.standardise(stars)).to(device)
-    sampler = Sampler(z, torch.from_numpy(scales.errors(stars)).to(device), names, **sampling)
-    validate = validation(scales, val_stars, device)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(stream(seed, 10))
-        model = StarTransformer(scales, **size)
-
+    if start is None:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(stream(seed, 10))
+            model = StarTransformer(Scales.of(stars, names), **size)
+    else:
+        model = copy.deepcopy(start)
+    sampler = Sampler.of(model.scales, stars, device, **sampling)
+    validate = validation(model.scales, val_stars, device)
     short = bf16 and bf16_is_fast(device)
 
     def step(model, index, generator):
@@ -121,7 +125,10 @@ def train(
         configuration={
             "sampling": sampler.dials(),
             "size": model.size,
-            "data": hashlib.sha256(sampler.value.cpu().numpy().tobytes()).hexdigest(),
+            "autocast": short,
+            "names": list(model.scales.names),
+            "data": _digest(sampler.z, sampler.sigma),
+            "start": start and _digest(*start.state_dict().values()),
         },
     )
     return model, history
@@ -133,21 +140,23 @@ def validation(scales, stars, device="cpu", *, repeats=1, seed=0):
     The task is `Sampler` with the paper's settings, 16 requests a context for a steadier number:
     any tokens, labels not hidden. The draws are the same at every call.
     """
-    z = torch.from_numpy(scales.standardise(stars)).to(device)
-    sampler = Sampler(
-        z,
-        torch.from_numpy(scales.errors(stars)).to(device),
-        scales.names,
-        full=0.0,
-        ask_labels=False,
-        hide=None,
-        families={"any": 1.0},
+    sampler = Sampler.of(
+        scales, stars, device, full=0.0, ask_labels=False, hide=None, families={"any": 1.0}
     )
 
     def validate(model):
         generator = torch.Generator(device).manual_seed(stream(seed, 11))
-        parts = torch.arange(len(z), device=device).repeat(repeats).split(256)
+        # Small batches: each has one length of its contexts.
+        parts = torch.arange(len(stars), device=device).repeat(repeats).split(64)
         losses = [batch_loss(model, sampler(index, generator)) * len(index) for index in parts]
-        return float(torch.stack(losses).sum() / (len(z) * repeats))
+        return float(torch.stack(losses).sum() / (len(stars) * repeats))
 
     return validate
+
+
+def _digest(*tensors):
+    """A fingerprint of tensors, for a checkpoint to know its own training by."""
+    digest = hashlib.sha256()
+    for x in tensors:
+        digest.update(x.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
