@@ -165,6 +165,26 @@ def test_unknown_errors_are_zero():
     assert (without[:, FEW.index("feh")] == 0).all() and np.isfinite(without).all()
 
 
+def test_a_negative_error_is_refused():
+    table = stars(20)
+    scales = Scales.of(table)
+    table["teff_error"] = -9999.0
+    with pytest.raises(ValueError, match="'teff_error' holds a negative value"):
+        scales.errors(table)
+
+
+def test_a_table_is_read_as_tokens_and_values():
+    table = stars(5)[["feh", "teff"]]
+    scales = Scales.of(stars(20))
+    table.iloc[2, 0] = np.nan
+    token, value = scales.read(table, ["teff", "feh", "jh"])  # the table has no jh
+    known = [NAMES.index("teff") + 1, NAMES.index("feh") + 1, 0]
+    assert token.tolist() == [known, known, [known[0], 0, 0], known, known]
+    z = scales.standardise(table)[:, [NAMES.index("teff"), NAMES.index("feh")]]
+    np.testing.assert_array_equal(value[:, :2], np.nan_to_num(z))
+    assert (value[:, 2] == 0).all()
+
+
 def test_outside_the_training_range():
     table = stars(50, names=FEW)
     scales = Scales.of(table, FEW)
@@ -689,6 +709,48 @@ def test_a_checkpoint_of_another_training_is_refused(change, tmp_path):
     brief(checkpoint=tmp_path / "st.pt")
     with pytest.raises(CheckpointError, match="another training"):
         brief(checkpoint=tmp_path / "st.pt", **change)
+
+
+def test_a_training_goes_on_from_a_trained_model(tmp_path):
+    first, early = brief()
+    before = weights(first)
+    assert early.best_step is not None
+    later = stars(120, 3, FEW) * 1.01  # its own scales stay, whatever the stars
+    more = {**short, "start": first, "lr": 1e-3, "checkpoint": tmp_path / "more.pt"}
+    second, history = train(later, stars(40, 2, FEW), **more)
+    assert equal(before, weights(first)) and not equal(before, weights(second))
+    assert second.scales == first.scales and second.size == first.size
+    both = early.then(history)
+    assert [row["step"] for row in both.rows] == [
+        *(row["step"] for row in early.rows),
+        *(20 + row["step"] for row in history.rows),
+    ]
+    assert both.best == history.best and both.best_step == 20 + history.best_step
+    assert both.seconds == early.seconds + history.seconds
+    # What it started from belongs to its checkpoint.
+    with torch.no_grad():
+        first.mean.bias += 1
+    with pytest.raises(CheckpointError, match="start: "):
+        train(later, stars(40, 2, FEW), **more)
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ({"families": {"uv": 1.0}}, "unknown families .'uv'.*any, low orders"),
+        ({"families": {"any": 0.0}}, "no family has a share"),
+        ({"families": {}}, "no family has a share"),
+        ({"shortest": 7, "longest": 6}, "contexts of 7 to 6 tokens"),
+        ({"shortest": 0}, "contexts of 0 to 64 tokens"),
+        ({"requests": 0, "ask_labels": False}, "nothing is asked"),
+        ({"requests": -1}, "nothing is asked"),
+        ({"names": ("teff", "logg"), "families": {"bp": 1.0}}, "'bp' has no token"),
+    ],
+)
+def test_a_sampler_that_cannot_work_says_so(dials, message):
+    z = torch.zeros(3, len(dials.get("names", NAMES)))
+    with pytest.raises(ValueError, match=message):
+        Sampler(z, z, **dials)
 
 
 def test_the_papers_way_of_training_runs_too():

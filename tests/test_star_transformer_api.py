@@ -187,8 +187,9 @@ def test_the_training_stars_are_not_outside(model):
     ids="unknown two number twice series array dict rows columns inf -inf zero minus text".split(),
 )
 def test_contexts_that_cannot_be(model, table, change, message):
-    with pytest.raises(ValueError, match=message):
-        model.predict(change(table), ASKED)
+    for ask in (model.predict, model.attention):
+        with pytest.raises(ValueError, match=message):
+            ask(change(table), ASKED)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,9 @@ def test_contexts_that_cannot_be(model, table, change, message):
     ids="unknown error twice string empty tuple none number".split(),
 )
 def test_requests_that_cannot_be(model, table, request_, message):
-    with pytest.raises(ValueError, match=message):
-        model.predict(table, request_)
+    for ask in (model.predict, model.attention):
+        with pytest.raises(ValueError, match=message):
+            ask(table, request_)
 
 
 def test_the_window_is_64():

@@ -36,7 +36,10 @@ def pick_device(name="auto"):
 
 def bf16_is_fast(device):
     """Whether bfloat16 matrix products beat 32-bit ones: on GPUs, and on CPUs made for them."""
-    return torch.device(device).type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def join(device):

@@ -18,6 +18,7 @@ from torch import nn
 
 from stellarbook.layers.blocks import MLP
 from stellarbook.learn.checkpoint import CheckpointError, load_weights, save_weights
+from stellarbook.learn.processes import pick_device
 from stellarbook.star_transformer.layers import Block, Embedding
 from stellarbook.star_transformer.tokens import Scales
 
@@ -158,12 +159,21 @@ class StarTransformer(nn.Module):
     def prepare(self, context):
         """Turn a table into (token, value), both (stars, columns), after checking it.
 
+        What is known comes first, so that a table of many half-empty columns costs no more than
+        its longest star.
+
         Raises
         ------
         ValueError
             If the table is none, or empty, or has a column that is repeated or not in the
             vocabulary, or a star has more than `WINDOW` values, or one is infinite.
         """
+        token, value = self._read(context)
+        most = max(1, int((token > 0).sum(1).max()))
+        order = (token == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+        return token.gather(1, order), value.gather(1, order)
+
+    def _read(self, context):
         if not isinstance(context, pd.DataFrame):
             raise ValueError(f"the context must be a DataFrame, not {type(context).__name__}")
         if not len(context) or not len(context.columns):
@@ -176,10 +186,15 @@ class StarTransformer(nn.Module):
             raise ValueError(
                 f"a star has {most} values, the context window is {WINDOW}: choose columns"
             )
-        # What is known comes first, so that a table of many half-empty columns costs no more
-        # than its longest star.
-        order = (token == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(most, 1)]
-        return token.gather(1, order), value.gather(1, order)
+        return token, value
+
+    def _asked(self, request):
+        names = [] if request is None or isinstance(request, str) else list(request)
+        if not names:
+            raise ValueError(f"request must be a list of names, not {request!r}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name is requested twice: {names}")
+        return names, self.scales.tokens(names)
 
     @torch.no_grad()
     def predict(self, context, request, *, extrapolate=False, batch_size=256):
@@ -191,7 +206,8 @@ class StarTransformer(nn.Module):
             One row a star, one column a token (`Scales.names`), in the units of
             `xp_apogee.XPApogee.table`; NaN where a value is missing.
         request : list of str
-            What to predict, in any order.
+            What to predict, in any order. `WITHHELD` were never asked for in training: of their
+            answers neither the scale nor the error can be trusted.
         extrapolate : bool
             Predict even where a value lies outside the range of the training stars.
         batch_size : int
@@ -213,11 +229,7 @@ class StarTransformer(nn.Module):
         -----
         Chapter 11 asks all the paper's questions through this one function.
         """
-        if request is None or isinstance(request, str) or not len(request):
-            raise ValueError(f"request must be a list of names, not {request!r}")
-        if len(set(request)) < len(request):
-            raise ValueError(f"a name is requested twice: {list(request)}")
-        asked = self.scales.tokens(request)
+        request, asked = self._asked(request)
         token, value = self.prepare(context)
         device, parts = self.mean.weight.device, []
         with evaluating(self):
@@ -255,13 +267,18 @@ class StarTransformer(nn.Module):
         (decoder blocks, stars, requests, columns + 1) array
             Mean over the heads; each row sums to one. The last column is the learned extra key.
 
+        Raises
+        ------
+        ValueError
+            As `predict`.
+
         Notes
         -----
         Shown in chapter 11.
         """
         device = self.mean.weight.device
-        token, value = (x.to(device) for x in self.scales.read(context, context.columns))
-        asked = self.scales.tokens(request).to(device)
+        token, value = (x.to(device) for x in self._read(context))
+        asked = self._asked(request)[1].to(device)
         looks = []
         with evaluating(self):
             x, keys, known = self.encode(token, value)
@@ -295,8 +312,8 @@ class StarTransformer(nn.Module):
             model.load_state_dict(tensors)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not hold a StarTransformer ({error})") from error
-        model.metadata = about["metadata"]
-        return model.to(device).eval()
+        model.metadata = about.get("metadata", {})
+        return model.to(pick_device(device)).eval()
 
 
 @contextmanager

@@ -117,12 +117,15 @@ def contrastive_loss(spectra, descriptions, temperature=TEMPERATURE):
     The targets, softmax((ŷ_j ŷ_jᵀ + ŷ_k ŷ_kᵀ) / 2τ), are symmetric up to their normalisation, and
     gradients flow through them as through the logits.
     """
-    logits = spectra @ descriptions.T / temperature  # Eq. C1
-    alike = (spectra @ spectra.T + descriptions @ descriptions.T) / 2
-    targets = (alike / temperature).softmax(-1)  # Eq. C4
-    there = -(targets * logits.log_softmax(-1)).sum(-1)
-    back = -(targets.T * logits.T.log_softmax(-1)).sum(-1)  # Eq. C5
-    return (there.mean() + back.mean()) / 2
+    # The temperature would blow up the rounding of 16 bits twentyfold.
+    with torch.autocast(spectra.device.type, enabled=False):
+        spectra, descriptions = spectra.float(), descriptions.float()
+        logits = spectra @ descriptions.T / temperature  # Eq. C1
+        alike = (spectra @ spectra.T + descriptions @ descriptions.T) / 2
+        targets = (alike / temperature).softmax(-1)  # Eq. C4
+        there = -(targets * logits.log_softmax(-1)).sum(-1)
+        back = -(targets.T * logits.T.log_softmax(-1)).sum(-1)  # Eq. C5
+        return (there.mean() + back.mean()) / 2
 
 
 def recovery(spectra, descriptions, n=100):
@@ -160,7 +163,7 @@ def fine_tune(
     Parameters
     ----------
     model : StarTransformer
-        Stays as it is.
+        Its weights stay as they are; it is moved to the device.
     stars, val_stars : DataFrame
     hide : float
         Share of a batch's stars whose description loses some of its values, so that experts

@@ -111,15 +111,19 @@ class Scales:
     def errors(self, table):
         """Return the standard errors of z from the columns ``<name>_error``; 0 where not known.
 
-        To first order: dz = dv / (scale · cosh z), and d log10 v = dv / (v ln 10).
+        To first order: dz = dv / (scale · cosh z), and d log10 v = dv / (v ln 10). A negative
+        error raises ValueError.
         """
         z = self.standardise(table)
         sigma = np.zeros_like(z)
         for i, name in enumerate(self.names):
             if name in table.columns and f"{name}_error" in table.columns:
-                error = table[f"{name}_error"].to_numpy(float)
+                error = table[f"{name}_error"].to_numpy(dtype=float, na_value=np.nan)
+                if (error < 0).any():
+                    raise ValueError(f"'{name}_error' holds a negative value; unknown is NaN")
                 if name in LOG:
-                    error = error / (table[name].to_numpy(float) * np.log(10))
+                    value = table[name].to_numpy(dtype=float, na_value=np.nan)
+                    error = error / (value * np.log(10))
                 sigma[:, i] = error / (self.scale[i] * np.cosh(z[:, i]))
         return np.where(np.isfinite(sigma), sigma, 0).astype(np.float32)
 
