@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
+from stellarbook.learn import baselines
 from stellarbook.learn.baselines import ridge, xgboost_tuned
 from stellarbook.learn.checkpoint import CheckpointError, save_weights
 from stellarbook.learn.metrics import scatter
@@ -129,15 +130,20 @@ def test_trees_learn_and_are_repeatable():
     assert (trees(x, y, xv, yv, seed=1).predict(xt) != model.predict(xt)).any()
 
 
-def test_trees_go_on_from_their_checkpoint(tmp_path):
+def test_trees_go_on_from_their_checkpoint(tmp_path, monkeypatch):
     x, y, xv, yv, xt, _ = parts(holes=0.02)
     path = tmp_path / "trees.pt"
     model = trees(x, y, xv, yv, checkpoint=path)
     state = torch.load(path, weights_only=True)
     state["state"]["fitted"] = state["state"]["fitted"][:1]  # as if killed after the first label
     torch.save(state, path)
-    for _ in range(2):  # the second time all labels are there
+    grown = []
+    real = baselines._trees
+    monkeypatch.setattr(baselines, "_trees", lambda *a, **k: grown.append(1) or real(*a, **k))
+    for fits in (4, 0):  # three trials and a fit of the second label, then nothing
+        grown.clear()
         saved = trees(x, y, xv, yv, checkpoint=path)
+        assert len(grown) == fits
         np.testing.assert_array_equal(saved.predict(xt), model.predict(xt))
         pd.testing.assert_frame_equal(saved.trials, model.trials)
         assert saved.settings == model.settings

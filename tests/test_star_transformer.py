@@ -720,6 +720,8 @@ def test_a_training_goes_on_from_a_trained_model(tmp_path):
     second, history = train(later, stars(40, 2, FEW), **more)
     assert equal(before, weights(first)) and not equal(before, weights(second))
     assert second.scales == first.scales and second.size == first.size
+    still, _ = train(later, stars(40, 2, FEW), **{**short, "start": first, "lr": 1e-9, "steps": 1})
+    assert all((v - before[k]).abs().max() < 1e-6 for k, v in weights(still).items())
     both = early.then(history)
     assert [row["step"] for row in both.rows] == [
         *(row["step"] for row in early.rows),
@@ -751,6 +753,14 @@ def test_a_sampler_that_cannot_work_says_so(dials, message):
     z = torch.zeros(3, len(dials.get("names", NAMES)))
     with pytest.raises(ValueError, match=message):
         Sampler(z, z, **dials)
+
+
+def test_a_finished_training_is_read_on_a_machine_without_16_bits(tmp_path, monkeypatch):
+    options = {"checkpoint": tmp_path / "st.pt", "bf16": True}
+    monkeypatch.setattr(training, "bf16_is_fast", lambda device: True)
+    model, _ = brief(**options)
+    monkeypatch.setattr(training, "bf16_is_fast", lambda device: False)
+    assert equal(weights(model), weights(brief(**options)[0]))
 
 
 def test_the_papers_way_of_training_runs_too():

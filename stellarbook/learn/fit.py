@@ -193,7 +193,7 @@ def fit(
         torch.manual_seed(stream(seed, 2, rank))
         if checkpoint and Path(checkpoint).exists():
             # A finished training, on a GPU say, is of use on any machine.
-            state = load_checkpoint(checkpoint, asked, anywhere=("device", "processes"))
+            state = load_checkpoint(checkpoint, asked, anywhere=("device", "processes", "autocast"))
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             history, done = History(**state["history"]), state["step"]

@@ -79,7 +79,7 @@ def show(fig, name, *, caption, alt, data, source=""):
     fig.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight")
     # A palette of the figure's own: a quarter of the size, and no eye sees it.
     picture = Image.open(drawn).convert("RGB")
-    picture = picture.quantize(48, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+    picture = picture.quantize(40, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     picture.save(png, format="png", optimize=True)
     plt.close(fig)
     record = {"name": name, "caption": _one_line(caption), "alt": _one_line(alt), "data": data}

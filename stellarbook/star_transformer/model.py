@@ -274,7 +274,7 @@ class StarTransformer(nn.Module):
 
         Notes
         -----
-        Shown in chapter 11.
+        Shown in chapter 10.
         """
         device = self.mean.weight.device
         token, value = (x.to(device) for x in self._read(context))

@@ -21,6 +21,7 @@ BP, RP = xp_basis.NAMES[:55], xp_basis.NAMES[55:]
 FAMILIES = {
     "any": NAMES,
     "low orders": (*BP[:30], *RP[:30], *COLOURS, *LABELS),
+    "high orders": (*BP[25:], *RP[25:], *LABELS),
     "bp": BP,
     "rp": RP,
     "no spectrum": (*COLOURS, *LABELS, "g"),
@@ -28,7 +29,7 @@ FAMILIES = {
 }
 MIXED = {"any": 0.2, "low orders": 0.45, "bp": 0.05, "rp": 0.05, "no spectrum": 0.2, "labels": 0.05}
 # For the end of a training, with full contexts: what most users have is most of a spectrum.
-LATE = {"any": 0.15, "low orders": 0.6, "bp": 0.04, "rp": 0.04, "no spectrum": 0.14, "labels": 0.03}
+LATE = MIXED | {"any": 0.15, "low orders": 0.5, "high orders": 0.05, "no spectrum": 0.15}
 
 
 class Batch(NamedTuple):
