@@ -36,7 +36,8 @@ from stellarbook.star_transformer.training import batch_loss, robust_loss, train
 FEW = (*BP[:6], *RP[:6], *COLOURS, "teff", "logg", "feh", "g")
 TINY = {"d": 16, "encoder": (32,), "encoder_heads": (4,), "decoder": (32,), "decoder_heads": (2,)}
 TINY |= {"head": (32,), "dropout": 0.0}
-PAPERS = {"full": 0, "requests": 1, "ask_labels": False, "hide": None, "families": {"any": 1.0}}
+PAPERS = {"full": 0, "requests": 1, "ask_labels": False, "label_weight": 1, "hide": None}
+PAPERS |= {"families": {"any": 1.0}}
 quick = {"device": "cpu", "progress": False, "bf16": False}
 seeds = st.integers(0, 2**31 - 1)
 
@@ -403,15 +404,25 @@ def test_the_loss_is_least_at_the_true_variance():
 
 def test_padding_requests_count_nothing(model):
     token, value, request = contexts(2, model)
-    target, sigma = torch.randn(2, *request.shape)
-    whole = batch_loss(model, Batch(token, value, request, target, sigma.abs()))
-    padded = [F.pad(x, (0, 3)) for x in (request, target, sigma.abs())]
+    target, sigma, weight = torch.randn(3, *request.shape)
+    asked = (request, target, sigma.abs(), weight.abs())
+    whole = batch_loss(model, Batch(token, value, *asked))
+    padded = [F.pad(x, (0, 3)) for x in asked]
     padded[1][:, -3:] = 1e6
     again = batch_loss(model, Batch(token, value, *padded))
     torch.testing.assert_close(again, whole)
     again.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     model.zero_grad()
+
+
+def test_requests_weigh_what_they_should(model):
+    token, value, request = contexts(2, model)
+    target, sigma, weight = torch.rand(3, *request.shape)
+    mean, log_variance = model(token, value, request)
+    each = robust_loss(mean, log_variance, target, sigma).detach().numpy()
+    loss = batch_loss(model, Batch(token, value, request, target, sigma, weight))
+    assert loss.item() == pytest.approx(np.average(each, weights=weight), rel=1e-5)
 
 
 # What is asked
@@ -467,6 +478,18 @@ def test_contexts_and_requests_are_sound(family, hide):
         # All labels that a star has are asked for.
         has = (~z[index][:, numbers(LABELS) - 1].isnan()).sum(1)
         assert torch.equal(torch.isin(batch.request, numbers(LABELS)).sum(1), has)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labels_weigh_more_where_there_is_a_spectrum(family):
+    z, sigma = sample()
+    sampler = Sampler(z, sigma, families={family: 1.0}, label_weight=4.0, requests=500)
+    batch = sampler(torch.arange(400), generator())
+    label = torch.isin(batch.request, numbers(LABELS))
+    whole = family in ("any", "low orders", "high orders")
+    assert (batch.weight[label] == (4.0 if whole else 1.0)).all() and label.any()
+    assert (batch.weight[batch.request == 0] == 0).all() and (batch.request == 0).any()
+    assert (batch.weight[~label & (batch.request > 0)] == 1).all()
 
 
 def test_draws_are_the_generators():

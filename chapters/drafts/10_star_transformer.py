@@ -60,9 +60,10 @@ long_steps = 1800  # of the model that is published and shown; resumed
 batch_size = 64  # contexts a step
 lr = 3e-3  # highest learning rate
 requests = 16  # random requests a context, beside the labels
+label_weight = 3.0  # of a label among the requests to a spectrum
 hide = 0.8  # share of the contexts with a spectrum that have no labels
-full = 0.5  # share of full contexts in the families that fill the window
-late_share = 0.2  # of the steps: the last ones, mostly on long contexts
+full = 0.75  # share of full contexts in the families that fill the window
+settle_share = 0.02  # of the steps: the last ones, at a small constant rate
 bf16 = True  # multiply in 16 bits where the machine is made for it
 schedule = "cosine"  # of the learning rate; "warm restarts" is the paper's
 cycles = 8  # of the warm restarts
@@ -112,7 +113,6 @@ from stellarbook.star_transformer.plain import PlainStarTransformer
 from stellarbook.star_transformer.sampling import (
     BP,
     FAMILIES,
-    LATE,
     MIXED,
     RP,
     SETTINGS,
@@ -137,8 +137,7 @@ SYMBOLS = {
     "a_k": "$A_K$",
 }
 UNITS = dict(zip(LABELS, ("K", "dex", "dex", "dex", "mag"), strict=True))
-FLOOR = 0.3  # of the learning rate: where the late steps take over
-LATE_FULL = 0.8  # the late steps' `full`
+SETTLE = 0.015  # of the learning rate: at which the stated errors settle
 FULL = next(iter(SETTINGS))  # sixty coefficients and three colours
 seeds = [seed + i for i in range(n_seeds)]
 
@@ -697,24 +696,23 @@ glue("speed_first", int(speed_requests[0]), display=False)
 #
 # Each step takes a batch of stars and draws, for each of them, a context and
 # requests. The paper draws five to sixty-four tokens of any kind, and one
-# request. Ours differs in six ways, each of them measured below:
+# request. Ours differs in six ways, and most of them are measured below:
 #
 # * many requests a context, for their price;
-# * the labels are always asked for;
+# * the labels are always asked for, and where there is a spectrum to read a
+#   label weighs {glue:text}`label_weight:.0f` times as much in the loss as any
+#   other request;
 # * the labels mostly stay out of a context with a spectrum: one that holds
 #   the answer teaches only to copy it;
-# * not all steps draw from all tokens: some see only low orders, or one arm
-#   of the spectrum, or no spectrum at all, or labels alone, as the model's
-#   users will, and as chapter 11 asks;
-# * where a family of tokens fills the window, a part of the steps has contexts
-#   as long as they may be, {glue:text}`share_full:.0%` of all steps: a model
-#   that is mostly asked with little in hand is slow to learn what much in hand
-#   is worth;
-# * the last {glue:text}`late_share:.0%` of the steps are a second training
-#   that goes on from the first, in 32 bits and from {glue:text}`floor:.1f` of
-#   its learning rate, which falls to zero. Of them {glue:text}`share_full_late:.0%` have full
-#   contexts, half of all are of low orders and a few of high ones: a training
-#   ends with what most users have.
+# * not all steps draw from all tokens: some see only low orders or only high
+#   ones, one arm of the spectrum, no spectrum at all, or labels alone, as the
+#   model's users will, and as chapter 11 asks;
+# * where a family of tokens fills the window most contexts are as long as they
+#   may be, {glue:text}`share_full:.0%` of all steps: a model that is mostly
+#   asked with little in hand is slow to learn what much in hand is worth;
+# * the last {glue:text}`settle_share:.0%` of the steps go on in 32 bits at a
+#   small constant learning rate. While the rate falls to zero, answers become
+#   better faster than the errors that are stated with them. Now these settle.
 
 # %%
 source.show(Sampler.__call__)
@@ -725,6 +723,7 @@ kinds = {
         "full": 0.0,
         "requests": 1,
         "ask_labels": False,
+        "label_weight": 1.0,
         "hide": None,
         "families": {"any": 1.0},
     },
@@ -811,90 +810,58 @@ def share_of_full_steps(families, full):
     return float(full * share)
 
 
-glue("late_share", late_share, display=False)
-glue("floor", FLOOR, display=False)
+glue("settle_share", settle_share, display=False)
+glue("label_weight", label_weight, display=False)
 glue("share_full", share_of_full_steps(MIXED, full), display=False)
-glue("share_full_late", share_of_full_steps(LATE, LATE_FULL), display=False)
 
 # %%
 schedules = {
-    "cosine": lambda steps, final=0.0: optim.cosine(
-        min(200, steps // 10), final
+    "cosine": lambda steps: optim.cosine(warmup=min(200, steps // 10)),
+    "warm restarts": lambda steps: optim.warm_restarts(
+        max(1, -(-steps // cycles))
     ),
-    "warm restarts": lambda steps, final=0.0: optim.warm_restarts(
-        max(1, -(-steps // cycles)), final
-    ),
+}
+samples = stars.iloc[train], stars.iloc[judged]
+dials = {
+    "batch_size": batch_size,
+    "requests": requests,
+    "label_weight": label_weight,
+    "hide": hide,
+    "full": full,
+    "device": device,
 }
 
 
-def train_one(
-    steps,
-    run,
-    size,
-    late=0,
-    rows=train,
-    held=judged,
-    table=stars,
-    checkpoint=None,
-    progress=False,
-    **dials,
-):
-    """A training whose `late` last steps are mostly on long contexts.
-
-    Returns model, history.
-    """
-    given = table.iloc[rows], table.iloc[held]
-    same = {
-        "batch_size": batch_size,
-        "requests": requests,
-        "hide": hide,
-        "device": device,
-        "progress": progress,
-        **dials,
-    }
-    early = {"lr": lr, "full": full, "bf16": bf16, **same}
-    if not late:
-        return training.train(
-            *given,
-            size=size,
-            steps=steps,
-            seed=run,
-            checkpoint=checkpoint,
-            **early,
-        )
-    model, first = training.train(
-        *given,
-        size=size,
-        steps=steps - late,
+def main_training(run, steps):
+    """Most steps, then those at which the stated errors settle."""
+    place = chapters.run_folder() / "checkpoints"
+    name = f"star_transformer-{run}-{steps}"
+    settle = max(1, int(steps * settle_share))
+    model, most = training.train(
+        *samples,
+        size=SIZES[size],
+        steps=steps - settle,
+        lr=lr,
+        schedule=schedules[schedule](steps - settle),
         seed=run,
-        schedule=schedules[schedule](steps - late, FLOOR),
-        checkpoint=checkpoint,
-        **early,
+        bf16=bf16,
+        checkpoint=place / f"{name}.pt",
+        progress=f"seed {run}",
+        **dials,
     )
     model, last = training.train(
-        *given,
+        *samples,
         start=model,
-        steps=late,
+        steps=settle,
+        lr=lr * SETTLE,
+        schedule=optim.cosine(final=1.0),  # constant
         seed=run + 1000,
-        schedule=optim.cosine(warmup=min(50, late // 10)),
-        checkpoint=checkpoint
-        and checkpoint.with_stem(f"{checkpoint.stem}-late"),
-        bf16=False,  # copies get more precise than 16 bits are
-        **{**same, "lr": lr * FLOOR, "full": LATE_FULL, "families": LATE},
+        bf16=False,
+        checkpoint=place / f"{name}-settled.pt",
+        progress=f"seed {run}, settled",
+        **dials,
     )
-    return model, first.then(last)
-
-
-def main_training(run, steps):
-    place = chapters.run_folder() / "checkpoints"
-    return train_one(
-        steps,
-        run,
-        SIZES[size],
-        late=max(1, int(steps * late_share)),
-        checkpoint=place / f"star_transformer-{run}-{steps}.pt",
-        progress=f"seed {run}",
-    )
+    return model, most.then(last)
 
 
 trained, histories = zip(
@@ -955,13 +922,6 @@ left.set(xlabel="step", ylabel="loss $J$ (Eq. 11)")
 left.legend(title="validation")
 shown = long_history.to_frame()
 right.plot(shown.step, shown.lr)
-for axis in (left, right):
-    axis.axvline(
-        long_steps - max(1, int(long_steps * late_share)),
-        color="0.5",
-        linestyle=":",
-        linewidth=0.8,
-    )
 right.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
 figures.show(
     fig,
@@ -972,8 +932,7 @@ figures.show(
     Left: training loss (thin) and validation loss (points). They are not of
     the same task: training asks more for labels and hides them, validation is
     the paper's own task, any token from any tokens. Right: the learning
-    rate of the long one. Dotted: where its late steps begin, on longer
-    contexts.""",
+    rate of the long one.""",
     alt="""Left, training and validation loss fall together with the number
     of steps. Right, the learning rate.""",
 )
@@ -1638,14 +1597,23 @@ glue(
 # %%
 
 
-def fit_one(steps, run=seed, **changes):
+def fit_one(steps, run=seed, rows=train, table=stars, **changes):
     """A short training with some settings changed; returns model, history."""
     architecture = ("heads", "dropout", "value_in_keys")
     built = small(
         changes.pop("width", ablation_width),
         **{key: changes.pop(key) for key in architecture if key in changes},
     )
-    return train_one(steps, run, built, held=watched, **changes)
+    return training.train(
+        table.iloc[rows],
+        table.iloc[watched],
+        size=built,
+        steps=steps,
+        seed=run,
+        bf16=bf16,
+        progress=False,
+        **({"lr": lr} | dials | changes),
+    )
 
 
 def log_units(given, few):
@@ -1693,12 +1661,10 @@ choices = {
     "ours": {},
     "four random requests": {"requests": 4},
     "one random request": {"requests": 1},
-    "labels not always asked": {"ask_labels": False},
+    "labels not always asked": {"ask_labels": False, "label_weight": 1.0},
+    "all requests weigh alike": {"label_weight": 1.0},
     "labels given like any token": {"hide": None},
     "no more full contexts than others": {"full": 0.0},
-    "late steps on long contexts": {
-        "late": max(1, int(ablation_steps * late_share))
-    },
     "any tokens, always 64 of them": {"families": ANY, "full": 1.0},
     "any tokens, 5 to 64 of them": {"families": ANY, "full": 0.0},
     "the paper's sampling": kinds["the paper's"],
@@ -1801,7 +1767,6 @@ for key, name in {
     "paper": "the paper's sampling",
     "low": "orders below 30 only",
     "well": "well-determined coefficients only",
-    "late": "late steps on long contexts",
     "adamw": "AdamW",
 }.items():
     glue(f"ablation_{key}", float(mean_of[name]["teff"]), display=False)
@@ -1837,10 +1802,6 @@ glue(
 # less than half of the prior's {glue:text}`ablation_well:.0f` K. All 110 stay
 # in ours: without them nobody can ask for a whole spectrum, and what is mostly
 # prior the model may learn to pass over.
-#
-# **The late steps** are not in *ours* here, for all that is compared has one
-# kind of steps; with them $T_{\rm eff}$ comes to
-# {glue:text}`ablation_late:.0f` K.
 #
 # ### The schedule
 #
@@ -2168,16 +2129,17 @@ HTML(claims.table("10_star_transformer").to_html(index=False, border=0))
 #
 # :::{admonition} Departure: training
 # :class: note
-# Many requests a context, labels always among them and mostly hidden from it;
-# one length and one family of tokens a step, some of them the very sets that
-# chapter 11 asks with, and many full contexts; Muon; one cosine that
-# does not end at zero, then late steps with a cosine of their own; a small model without
+# Many requests a context, labels always among them, heavier than others, and
+# mostly hidden from it; one length and one family of tokens a step, some of
+# them the very sets that chapter 11 asks with, and mostly full contexts; Muon;
+# one cosine, and a few last steps at a constant rate; a small model without
 # dropout.
 # {numref}`fig-ablation` shows what each of these does in a short training,
 # the paper's own way among them: call `training.train` with `full=0,
-# requests=1, ask_labels=False, hide=None, families={"any": 1}`, `size=PAPER`,
-# `optimizer=adamw` and `schedule=warm_restarts(…)` to have most of it back
-# (not the values' scales, nor one length for each star of a batch).
+# requests=1, ask_labels=False, label_weight=1, hide=None,
+# families={"any": 1}`, `size=PAPER`, `optimizer=adamw` and
+# `schedule=warm_restarts(…)` to have most of it back (not the values' scales,
+# nor one length for each star of a batch).
 # :::
 #
 # :::{admonition} Departure: the loss

@@ -27,9 +27,15 @@ FAMILIES = {
     "no spectrum": (*COLOURS, *LABELS, "g"),
     "labels": LABELS,
 }
-MIXED = {"any": 0.2, "low orders": 0.45, "bp": 0.05, "rp": 0.05, "no spectrum": 0.2, "labels": 0.05}
-# For the end of a training, with full contexts: what most users have is most of a spectrum.
-LATE = MIXED | {"any": 0.15, "low orders": 0.5, "high orders": 0.05, "no spectrum": 0.15}
+MIXED = {
+    "any": 0.2,
+    "low orders": 0.45,
+    "high orders": 0.05,
+    "bp": 0.05,
+    "rp": 0.05,
+    "no spectrum": 0.15,
+    "labels": 0.05,
+}
 
 
 class Batch(NamedTuple):
@@ -38,7 +44,8 @@ class Batch(NamedTuple):
     * ``token, value``, (B, L): long, 0 where a star has no more; float, standardised;
     * ``request``, (B, R) long: 0 where a star has no more, and such a request counts nothing;
     * ``target, sigma``, (B, R) float: the values asked for and their known standard errors, 0 for
-      a value that is in the context.
+      a value that is in the context;
+    * ``weight``, (B, R) float: of the request in the loss, 0 where a star has no more.
     """
 
     token: torch.Tensor
@@ -46,6 +53,7 @@ class Batch(NamedTuple):
     request: torch.Tensor
     target: torch.Tensor
     sigma: torch.Tensor
+    weight: torch.Tensor
 
 
 @dataclass
@@ -57,7 +65,7 @@ class Sampler:
     them; labels hide from most contexts (one that holds the answer teaches nothing but to copy
     it); and the steps differ in the family of tokens that they draw from. Chapter 10 measures
     what each of these buys; `Sampler(z, sigma, full=0, requests=1, ask_labels=False,
-    hide=None, families={"any": 1})` is the paper's.
+    label_weight=1, hide=None, families={"any": 1})` is the paper's.
 
     Parameters
     ----------
@@ -75,6 +83,9 @@ class Sampler:
         Random requests a context.
     ask_labels : bool
         Whether all labels are requested besides.
+    label_weight : float
+        Weight of a label among the requests to families with both arms of the spectrum: whoever
+        has a spectrum asks for labels. Elsewhere all requests weigh alike.
     hide : float or None
         Probability that all labels stay out of a context with a spectrum; otherwise each of them
         is in it with probability one half. None: labels are drawn like any other token.
@@ -96,9 +107,10 @@ class Sampler:
     names: tuple = NAMES
     shortest: int = 5
     longest: int = WINDOW
-    full: float = 0.5
+    full: float = 0.75
     requests: int = 16
     ask_labels: bool = True
+    label_weight: float = 3.0
     hide: float | None = 0.8
     families: dict = field(default_factory=lambda: dict(MIXED))
 
@@ -116,9 +128,11 @@ class Sampler:
             raise ValueError(f"nothing is asked: requests is {self.requests}")
         self.known, self.value = ~self.z.isnan(), self.z.nan_to_num()
         self.label, self.spectrum, self.askable = which(LABELS), which(BP + RP), ~which(WITHHELD)
+        bp, rp = which(BP), which(RP)
         self.members = [which(FAMILIES[name]) for name in self.families]
         if empty := [f for f, m in zip(self.families, self.members, strict=True) if not m.any()]:
             raise ValueError(f"the family {empty[0]!r} has no token among the names")
+        self.both = [bool((m & bp).any() and (m & rp).any()) for m in self.members]
         self.share = torch.tensor(list(self.families.values()), dtype=torch.float)
 
     @classmethod
@@ -145,7 +159,8 @@ class Sampler:
         # One family and one length a step: three numbers, drawn where the stars are.
         dice = draw(3).tolist()
         family = int((self.share.cumsum(0) / self.share.sum() <= dice[0]).sum())
-        member = self.members[min(family, len(self.members) - 1)]
+        family = min(family, len(self.members) - 1)
+        member = self.members[family]
         # A family smaller than the window is drawn down to one token: "log g, given Teff alone".
         most = min(self.longest, int(member.sum()))
         small = most < self.longest
@@ -169,12 +184,14 @@ class Sampler:
         rank, column = torch.where(known & self.askable, urge, -1.0).topk(count, dim=1)  # (B, R)
         # Who is told a value and asked for it is asked for that very number, its error included.
         given = F.pad(torch.zeros_like(known), (1, 0)).scatter_(1, token, True)[:, 1:]
+        heavy = self.label_weight if self.both[family] else 1.0
         return Batch(
             token,
             value,
             torch.where(rank >= 0, column + 1, 0),
             self.value[index[:, None], column],
             self.sigma[index[:, None], column] * ~given.gather(1, column),
+            torch.where(self.label, heavy, 1.0)[column] * (rank >= 0),
         )
 
 

@@ -33,11 +33,10 @@ def robust_loss(mean, log_variance, target, sigma):
 
 
 def batch_loss(model, batch):
-    """Mean of `robust_loss` over a `Batch`; requests that are padding count nothing."""
+    """Weighted mean of `robust_loss` over a `Batch`; requests that are padding weigh nothing."""
     mean, log_variance = model(batch.token, batch.value, batch.request)
-    asked = batch.request > 0
     loss = robust_loss(mean, log_variance, batch.target, batch.sigma)
-    return torch.where(asked, loss, 0.0).sum() / asked.sum()
+    return (batch.weight * loss).sum() / batch.weight.sum()
 
 
 def train(
@@ -141,7 +140,14 @@ def validation(scales, stars, device="cpu", *, repeats=1, seed=0):
     any tokens, labels not hidden. The draws are the same at every call.
     """
     sampler = Sampler.of(
-        scales, stars, device, full=0.0, ask_labels=False, hide=None, families={"any": 1.0}
+        scales,
+        stars,
+        device,
+        full=0.0,
+        ask_labels=False,
+        label_weight=1.0,
+        hide=None,
+        families={"any": 1.0},
     )
 
     def validate(model):
