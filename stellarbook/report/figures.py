@@ -27,7 +27,7 @@ BADGE = {
     "no data": "#4d4d4d",
 }
 METADATA = "stellarbook_figure"
-DPI = 100
+DPI = 96
 
 
 def style():
