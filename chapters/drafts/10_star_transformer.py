@@ -95,7 +95,6 @@ from astropy.coordinates import SkyCoord
 from IPython.display import HTML
 from matplotlib.colors import ListedColormap, LogNorm
 from myst_nb import glue
-from scipy.stats import binned_statistic_2d
 from stellarbook.data import xp_apogee, xp_basis
 from stellarbook.learn import baselines, metrics, optim
 from stellarbook.learn.checkpoint import load_weights
@@ -348,8 +347,7 @@ maps = (
     ),
 )
 for (axis, x, y, value), bins, colours, label in maps:
-    cells = binned_statistic_2d(x, y, value, np.nanmedian, bins).statistic
-    mesh = axis.pcolormesh(*bins, cells.T, **colours)
+    mesh = figures.median_map(axis, x, y, value, bins, **colours)
     fig.colorbar(mesh, ax=axis, label=label)
 kiel.set(
     xlabel=f"{SYMBOLS['teff']} [K]",

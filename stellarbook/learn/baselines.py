@@ -6,7 +6,6 @@ training and validation stars (never test stars), then `.predict(x)`, (stars, fe
 Shown in chapter 01.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stellarbook.learn.checkpoint import load_checkpoint, save_checkpoint
+from stellarbook.learn.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from stellarbook.learn.scales import Features, Labels, blank_unknown, finite
 
 ALPHAS = tuple(np.logspace(-2, 5, 15))
@@ -156,12 +155,14 @@ def xgboost_tuned(
     fixed = {"random_state": seed, "n_jobs": threads}
     wanted = 0 if settings else trials * len(labels.centre)
     bar = tqdm(total=wanted, desc="xgboost", disable=not (progress and wanted))
-    data = hashlib.sha256()
-    for values in (x_train, finite(y_train), x_val, finite(y_val)):
-        data.update(np.ascontiguousarray(values).tobytes())
     asked = {
-        **{"data": data.hexdigest(), "log": list(log), "seed": seed, "settings": settings},
-        **{"trials": trials, "tune_stars": tune_stars, "tune_rounds": tune_rounds},
+        "data": fingerprint(x_train, finite(y_train), x_val, finite(y_val)),
+        "log": list(log),
+        "seed": seed,
+        "settings": settings,
+        "trials": trials,
+        "tune_stars": tune_stars,
+        "tune_rounds": tune_rounds,
         "rounds": rounds,
     }
     saved = checkpoint and Path(checkpoint).exists()

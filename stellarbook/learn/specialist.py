@@ -3,14 +3,18 @@
 Same call shape as `stellarbook.learn.baselines`. Shown in chapter 01.
 """
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from stellarbook.layers.blocks import MLP
-from stellarbook.learn.checkpoint import CheckpointError, load_weights, save_weights
+from stellarbook.learn.checkpoint import (
+    CheckpointError,
+    fingerprint,
+    load_weights,
+    save_weights,
+)
 from stellarbook.learn.fit import fit
 from stellarbook.learn.optim import cosine
 from stellarbook.learn.processes import pick_device
@@ -120,7 +124,7 @@ def mlp(
     device = pick_device(device)
     x, xv = (torch.from_numpy(features(x)).to(device) for x in (x_train, x_val))
     y, yv = (torch.from_numpy(labels.standardise(y)).float().to(device) for y in (y_train, y_val))
-    data = hashlib.sha256(x.cpu().numpy().tobytes() + y.cpu().numpy().tobytes()).hexdigest()
+    data = fingerprint(x, y)
 
     known = y.isfinite()
     y.nan_to_num_()  # masking after the subtraction would leave NaN in the gradient

@@ -11,8 +11,10 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import display
 from PIL import Image
+from scipy.stats import binned_statistic_2d
 
 DATA = ("real", "simulated spectra of real stars", "simulated stars", "no data")
 """What a figure or a claim can be made of; `no data` is for drawings of a method."""
@@ -33,6 +35,18 @@ DPI = 96
 def style():
     """Set matplotlib's defaults to the book's style (a chapter's first cell calls it)."""
     plt.style.use(Path(__file__).with_name("stellarbook.mplstyle"))
+
+
+def median_map(axis, x, y, value, bins, **options):
+    """Draw the median of a value in each cell of a map; returns what a colour bar needs.
+
+    x, y, value are (n,) and may hold NaN, which is left out; bins are the two lists of edges.
+    """
+    known = np.isfinite(x) & np.isfinite(y) & np.isfinite(value)
+    cells, x_edges, y_edges, _ = binned_statistic_2d(
+        x[known], y[known], value[known], "median", bins
+    )
+    return axis.pcolormesh(x_edges, y_edges, cells.T, **options)
 
 
 def show(fig, name, *, caption, alt, data, source=""):

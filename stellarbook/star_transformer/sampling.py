@@ -127,12 +127,15 @@ class Sampler:
         if self.requests < 0 or not (self.requests or self.ask_labels):
             raise ValueError(f"nothing is asked: requests is {self.requests}")
         self.known, self.value = ~self.z.isnan(), self.z.nan_to_num()
-        self.label, self.spectrum, self.askable = which(LABELS), which(BP + RP), ~which(WITHHELD)
-        bp, rp = which(BP), which(RP)
+        bp, rp, self.label, self.askable = which(BP), which(RP), which(LABELS), ~which(WITHHELD)
         self.members = [which(FAMILIES[name]) for name in self.families]
         if empty := [f for f, m in zip(self.families, self.members, strict=True) if not m.any()]:
             raise ValueError(f"the family {empty[0]!r} has no token among the names")
-        self.both = [bool((m & bp).any() and (m & rp).any()) for m in self.members]
+        # What every step needs of its family, counted here: asking a GPU each time would stall it.
+        self.sizes = [int(m.sum()) for m in self.members]
+        self.arms = [int((m & bp).any()) + int((m & rp).any()) for m in self.members]
+        asked = self.requests + self.ask_labels * int(self.label.sum())
+        self.count = min(asked, int(self.askable.sum()))
         self.share = torch.tensor(list(self.families.values()), dtype=torch.float)
 
     @classmethod
@@ -162,14 +165,14 @@ class Sampler:
         family = min(family, len(self.members) - 1)
         member = self.members[family]
         # A family smaller than the window is drawn down to one token: "log g, given Teff alone".
-        most = min(self.longest, int(member.sum()))
+        most = min(self.longest, self.sizes[family])
         small = most < self.longest
         least = 1 if small else self.shortest
         full = dice[2] < self.full and not small
         length = most if full else least + int(dice[1] * (most + 1 - least))
 
         may, urge = known & member, draw(known.shape)
-        if self.hide is not None and bool((member & self.spectrum).any()):
+        if self.hide is not None and self.arms[family]:
             shown = (draw(len(index), 1) >= self.hide) & (draw(known.shape) < 0.5) & self.label
             may, urge = may & (shown | ~self.label), urge + shown
         # The largest of random numbers are a random subset, for all stars at once.
@@ -178,13 +181,11 @@ class Sampler:
         value = torch.where(rank >= 0, self.value[index[:, None], column], 0.0)
 
         urge = draw(known.shape) + self.label * float(self.ask_labels)
-        count = min(
-            self.requests + self.ask_labels * int(self.label.sum()), int(self.askable.sum())
-        )
-        rank, column = torch.where(known & self.askable, urge, -1.0).topk(count, dim=1)  # (B, R)
+        urge = torch.where(known & self.askable, urge, -1.0)
+        rank, column = urge.topk(self.count, dim=1)  # (B, R)
         # Who is told a value and asked for it is asked for that very number, its error included.
         given = F.pad(torch.zeros_like(known), (1, 0)).scatter_(1, token, True)[:, 1:]
-        heavy = self.label_weight if self.both[family] else 1.0
+        heavy = self.label_weight if self.arms[family] == 2 else 1.0
         return Batch(
             token,
             value,

@@ -1,10 +1,10 @@
 """How the star transformer is trained. Leung & Bovy (2024), section 5. Shown in chapter 10."""
 
 import copy
-import hashlib
 
 import torch
 
+from stellarbook.learn.checkpoint import fingerprint
 from stellarbook.learn.fit import fit
 from stellarbook.learn.optim import cosine, muon
 from stellarbook.learn.processes import bf16_is_fast, pick_device, stream
@@ -126,8 +126,8 @@ def train(
             "size": model.size,
             "autocast": short,
             "names": list(model.scales.names),
-            "data": _digest(sampler.z, sampler.sigma),
-            "start": start and _digest(*start.state_dict().values()),
+            "data": fingerprint(sampler.z, sampler.sigma),
+            "start": start and fingerprint(*start.state_dict().values()),
         },
     )
     return model, history
@@ -158,11 +158,3 @@ def validation(scales, stars, device="cpu", *, repeats=1, seed=0):
         return float(torch.stack(losses).sum() / (len(stars) * repeats))
 
     return validate
-
-
-def _digest(*tensors):
-    """A fingerprint of tensors, for a checkpoint to know its own training by."""
-    digest = hashlib.sha256()
-    for x in tensors:
-        digest.update(x.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
