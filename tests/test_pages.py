@@ -27,6 +27,23 @@ def test_a_page_without_title_still_has_its_card():
     assert made.cells[1].source == "No title."
 
 
+def test_a_figure_is_its_own_pages():
+    def mystnb():  # as `report.run` leaves it
+        return {"figure": {"name": "fig-line", "caption": "See {numref}`fig-curve`."}}
+
+    page = new_notebook(
+        cells=[
+            new_markdown_cell("# 10 Lines\n\n{numref}`fig-line`, as {numref}`fig-01-line` does."),
+            new_code_cell("show('fig-line')", metadata={"mystnb": mystnb()}),
+        ]
+    )
+    made = nbformat.reads(pages.with_card(nbformat.writes(page), "book/10_lines.ipynb"), 4).cells
+    assert made[2].source == "{numref}`fig-10-line`, as {numref}`fig-01-line` does."
+    figure = made[3].metadata.mystnb.figure
+    assert figure == {"name": "fig-10-line", "caption": "See {numref}`fig-10-curve`."}
+    assert made[3].source == "show('fig-line')"
+
+
 def test_without_chapters_all_are_planned():
     text = pages.chapters({})
     assert all(f"{number} {subject}" in text for number, subject in pages.PLAN.items())

@@ -56,7 +56,8 @@ def show(fig, name, *, caption, alt, data, source=""):
     ----------
     fig : matplotlib.figure.Figure
     name : str
-        Key of the figure, `fig-` and lower-case words: other pages link to it.
+        Key of the figure, `fig-` and lower-case words, unique on its page. The page itself links
+        to `fig-line`, another one to `fig-10-line`, with the chapter's number.
     caption : str
         Markdown. What is drawn, and how to read it; mathematics and citations work.
     alt : str

@@ -56,7 +56,9 @@ def setup(app):
 
 
 def with_card(text, page):
-    """An executed notebook with its card below its title.
+    """An executed notebook with its card below its title, and figures that are its own.
+
+    Keys of figures are unique on a page only: `fig-line` of chapter 10 is `fig-10-line` on the site.
 
     Parameters
     ----------
@@ -71,6 +73,7 @@ def with_card(text, page):
         The notebook, as JSON; the file itself, which readers download, stays as it is.
     """
     notebook = nbformat.reads(text, 4)
+    _own_figures(notebook, Path(page).stem.partition("_")[0])
     new = nbformat.v4.new_markdown_cell
     card = new(provenance.card(notebook.metadata, page))
     for number, cell in enumerate(notebook.cells):
@@ -85,6 +88,18 @@ def with_card(text, page):
     # MyST-NB would show it as a field list.
     notebook.metadata.pop(provenance.KEY, None)
     return nbformat.writes(notebook)
+
+
+def _own_figures(notebook, number):
+    def own(words):
+        return re.sub(r"(\{numref\}`)fig-(?!\d)", rf"\1fig-{number}-", words)
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = own(cell.source)
+        if figure := cell.metadata.get("mystnb", {}).get("figure"):
+            figure["name"] = figure["name"].replace("fig-", f"fig-{number}-", 1)
+            figure["caption"] = own(figure["caption"])
 
 
 # --- what the marks stand for ---------------------------------------------------------------------
