@@ -58,7 +58,8 @@ def setup(app):
 def with_card(text, page):
     """An executed notebook with its card below its title, and figures that are its own.
 
-    Keys of figures are unique on a page only: `fig-line` of chapter 10 is `fig-10-line` on the site.
+    Keys of figures are unique on a page only: on the site, chapter 10's `fig-line` is
+    `fig-10-line`.
 
     Parameters
     ----------
