@@ -60,6 +60,8 @@ finetune_stars = 31880  # training stars of the contrastive fine-tuning
 finetune_steps = 600  # its optimiser steps
 
 # %%
+from inspect import unwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -198,7 +200,7 @@ glue("n_rerun", len(rerun), display=False)
 # known, a list of what is asked. Missing values are NaN and simply absent.
 
 # %%
-source.show(StarTransformer.predict)
+source.show(unwrap(StarTransformer.predict))  # without its no_grad
 
 # %% [markdown]
 # The same star, told in five ways, and asked the same six questions:

@@ -76,7 +76,8 @@ def test_pictures_have_alternative_texts(pages):
 def test_figures_have_captions(pages):
     for page in NOTEBOOKS:
         for cell in nbformat.read(ROOT / f"{page}.ipynb", 4).cells:
-            if key := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+            if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+                key = name.replace("fig-", f"fig-{Path(page).name[:2]}-", 1)
                 figure = pages[f"{page}.html"].find(id=key)
                 assert figure and figure.figcaption and figure.img, f"{page}: {key}"
                 number = figure.figcaption.find(class_="caption-number").text
