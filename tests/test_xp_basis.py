@@ -1,5 +1,6 @@
 """Coefficients to flux and back: closed forms, symmetries, what the prior may and may not do."""
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,9 @@ def test_g_flux_by_hand():
 def test_design_matrix_is_gaiaxpy_s_calibration_of_unit_vectors():
     pytest.importorskip("gaiaxpy")
     import pandas as pd
-    from gaiaxpy import calibrate
+
+    with matplotlib.rc_context():  # it turns on LaTeX
+        from gaiaxpy import calibrate
 
     one = {"n_parameters": 55, "standard_deviation": 1.0, "n_relevant_bases": 55}
     one |= {"coefficient_errors": np.ones(55), "coefficient_correlations": np.zeros(1485)}

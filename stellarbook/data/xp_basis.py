@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 
@@ -58,7 +59,8 @@ def design_matrix() -> np.ndarray:
 
     def build(folder: Path) -> None:
         # Imported here: a machine that has the cached matrix may lack GaiaXPy.
-        from gaiaxpy.core.config import load_xpmerge_from_xml, load_xpsampling_from_xml
+        with matplotlib.rc_context():  # it turns on LaTeX for every figure of whoever imports it
+            from gaiaxpy.core.config import load_xpmerge_from_xml, load_xpsampling_from_xml
 
         wave, weight = load_xpmerge_from_xml()
         basis = load_xpsampling_from_xml()  # per arm (55, 343)
