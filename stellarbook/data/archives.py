@@ -84,10 +84,30 @@ ARCHIVES = {
             licence="BSD-3-Clause (package)",
             credit="ESA/Gaia/DPAC; the Astropy project",
         ),
+        Archive(
+            name="thedoppler",
+            version="1.1.32",
+            file="thedoppler-1.1.32-py2.py3-none-any.whl",
+            bytes=46400983,
+            sha256="aa876b477f5e10db68101fabd5a8e597a067f46045483a0993e11148e5dadef7",
+            carries="Cannon models of synthetic spectra: cool stars and hot dwarfs, 3000–18000 Å",
+            licence="MIT (package)",
+            credit="D. Nidever (Doppler)",
+        ),
+        Archive(
+            name="bossbrain",
+            version="1.0.12",
+            file="bossbrain-1.0.12-py2.py3-none-any.whl",
+            bytes=66122815,
+            sha256="7812b7b1596aea588251e81a78ed4fdea6e0f2da0702fa725bd45015de50a956",
+            carries="Networks of synthetic spectra, 22 labels, 3500–10500 Å; one BOSS spectrum",
+            licence="MIT (package)",
+            credit="D. Nidever (BOSS brain); SDSS",
+        ),
     )
 }
 # Modules of stellarbook.data with a `prepare()` that builds all their distillates.
-SAMPLES = ("xp_apogee",)
+SAMPLES = ("xp_apogee", "emulator")
 
 
 def cache() -> Path:
