@@ -45,7 +45,6 @@ def test_g_flux_by_hand():
 
 
 def test_design_matrix_is_gaiaxpy_s_calibration_of_unit_vectors():
-    pytest.importorskip("gaiaxpy")
     import pandas as pd
 
     with matplotlib.rc_context():  # it turns on LaTeX
