@@ -76,6 +76,10 @@ def test_slopes_by_hand():
     expected = by_hand.movedim(0, -1)
     torch.testing.assert_close(jacobian(line, labels), expected)
     torch.testing.assert_close(jacobian(line, labels, (0.1, 1e-5, 1e-5)), expected)
+    # One star many times, without copies; whole numbers.
+    same = jacobian(line, labels[:1].expand(3, 3))
+    torch.testing.assert_close(same, expected[:1].expand(3, -1, -1))
+    assert jacobian(torch.square, [[1, 3]]).tolist() == [[[2, 0], [0, 6]]]
     # A corner: the derivative on one side, the mean of both over a step.
     corner = [jacobian(torch.relu, [[0.01]], step).item() for step in (None, (1.0,))]
     assert corner == pytest.approx([1, 0.505])
