@@ -113,6 +113,12 @@ class Emulator(nn.Module):
         """
         return self._each(labels, lambda x: self._normalised(x).mul_(self._continuum(x)))
 
+    def inside(self, labels) -> torch.Tensor:
+        """Say which labels (n, 4) the emulator takes, (n,) bool; NaN is outside."""
+        like = self.cool.weight
+        labels = torch.as_tensor(labels, dtype=like.dtype, device=like.device)
+        return ~self._outside(labels).any(dim=1)
+
     def alpha_valid(self, labels) -> torch.Tensor:
         """Say for which labels (n, 4) the spectrum answers to [α/Fe] as it should, (n,) bool.
 
@@ -120,7 +126,7 @@ class Emulator(nn.Module):
         log g 3.5 it is the giants': an approximation.
         """
         labels = torch.as_tensor(labels)
-        return (labels[:, 0] <= ALPHA_TEFF) & ~self._outside(labels).any(dim=1) & self.has_nets
+        return (labels[:, 0] <= ALPHA_TEFF) & self.inside(labels) & self.has_nets
 
     def _each(self, labels, function) -> torch.Tensor:
         """Check labels, then apply a function to chunks of similar temperature."""

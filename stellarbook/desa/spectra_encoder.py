@@ -1,0 +1,252 @@
+"""DESA's spectra encoder: a CNN that fills in hidden pixels and a Conformer that reads labels.
+
+    encoder = SpectraEncoder.load(folder)
+    encoder.predict([read_spectrum("spec-….fits.gz")])
+
+Kamai, Bronstein & Perets (2025), section 3.1.1 and Fig. 1. Shown in chapter 02.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stellarbook.desa import spectra_input
+from stellarbook.layers.conformer import ConformerBlock, DesaBlock
+from stellarbook.learn.checkpoint import CheckpointError, load_weights, save_weights
+from stellarbook.learn.conformal import QUANTILES, calibrated
+from stellarbook.learn.processes import pick_device
+from stellarbook.learn.scales import Labels
+
+FILE = "spectra_encoder.safetensors"
+LABELS = ("teff", "logg", "feh")
+BLOCKS = {"desa": DesaBlock, "conformer": ConformerBlock}
+SOLAR = Labels([0.0, 0.0, 0.0], [5778.0, 1.0, 1.0], [])  # the authors' units
+# The authors' sizes (551 million weights) and ours for two CPU cores.
+PAPER = {
+    "stem": 64,
+    "stride": 1,
+    "channels": (128, 256, 1024, 2048, 2048),
+    "blocks": 8,
+    "heads": 8,
+    "head": 1024,
+}
+SMALL = {
+    "stem": 32,
+    "stride": 4,
+    "channels": (64, 64, 64, 64),
+    "blocks": 2,
+    "heads": 4,
+    "head": 128,
+}
+
+
+class SpectraEncoder(nn.Module):
+    """A spectrum in; the spectrum with its hidden pixels filled, and quantiles of labels out.
+
+    Without arguments it has the authors' size. Shapes: B spectra, N pixels, L tokens, D features.
+
+    Parameters
+    ----------
+    input : str
+        How spectra are prepared: a key of `spectra_input.GRIDS`.
+    block : str
+        "conformer", the published one, or "desa", the authors' variant.
+    stem : int
+        Channels of the first convolution.
+    channels : sequence of int
+        Channels of the next ones; each halves the pixels. The last is D.
+    blocks, heads : int
+        Conformer blocks and their attention heads.
+    head : int
+        Hidden units of the two-layer perceptron.
+    dropout : float
+        In the blocks and the head.
+    scale : Labels
+        Units of the labels that the head speaks.
+
+    Raises
+    ------
+    ValueError
+        For an input or a block that does not exist, and as the block does.
+
+    Notes
+    -----
+    Departures: tokens are averaged, not added up; the spectra are not padded from 3600 to 4096
+    pixels but to the next multiple of what the pooling needs.
+    """
+
+    def __init__(
+        self,
+        *,
+        input="desa",
+        block="desa",
+        stem=PAPER["stem"],
+        stride=PAPER["stride"],
+        channels=PAPER["channels"],
+        blocks=PAPER["blocks"],
+        heads=PAPER["heads"],
+        head=PAPER["head"],
+        dropout=0.2,
+        scale=SOLAR,
+    ):
+        super().__init__()
+        for name, value, known in (("input", input, spectra_input.GRIDS), ("block", block, BLOCKS)):
+            if value not in known:
+                raise ValueError(f"no {name} {value!r}: there are {', '.join(known)}")
+        self.settings = {
+            **{"input": input, "block": block, "stem": stem, "stride": stride},
+            **{
+                "channels": tuple(channels),
+                "blocks": blocks,
+                "heads": heads,
+                "head": head,
+                "dropout": dropout,
+            },
+        }
+        self.scale, self.margins = scale, np.zeros((len(LABELS), len(QUANTILES) // 2))
+        widths, d = (stem, *channels), channels[-1]
+        self.pad = -len(spectra_input.GRIDS[input]) % (stride * 2 ** len(channels))
+        self.cnn = nn.Sequential(
+            _convolution(1, stem, stride),
+            *(
+                nn.Sequential(_convolution(a, b), nn.MaxPool1d(2))
+                for a, b in zip(widths, channels, strict=False)
+            ),
+        )
+        self.decoder = nn.Sequential(
+            *(_deconvolution(a, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)),
+            nn.ConvTranspose1d(stem, 1, stride + 2, stride, padding=1),
+        )
+        self.conformer = nn.ModuleList(
+            BLOCKS[block](d, heads, dropout=dropout) for _ in range(blocks)
+        )
+        self.head = nn.Sequential(
+            nn.Linear(d, head),
+            nn.BatchNorm1d(head),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(head, len(LABELS) * len(QUANTILES)),
+        )
+
+    def tokens(self, x):
+        """(B, N) prepared spectra -> (B, D, L) features of the CNN."""
+        return self.cnn(F.pad(x, (0, self.pad))[:, None])
+
+    def fill(self, tokens):
+        """(B, D, L) -> (B, N): the spectrum that the CNN decoder makes of the features."""
+        filled = self.decoder(tokens)[:, 0]  # (B, N + padding)
+        return filled[:, : filled.shape[1] - self.pad]
+
+    def features(self, tokens):
+        """(B, D, L) -> (B, L, D): after the Conformer."""
+        x = tokens.transpose(1, 2)
+        for block in self.conformer:
+            x = block(x)
+        return x
+
+    def quantiles(self, features):
+        """(B, L, D) -> (B, labels, levels): standardised labels at `QUANTILES`, not calibrated."""
+        return self.head(features.mean(dim=1)).unflatten(1, (len(LABELS), len(QUANTILES)))
+
+    def forward(self, x):
+        """(B, N) -> the filled spectrum (B, N) and the quantiles (B, labels, levels)."""
+        tokens = self.tokens(x)
+        return self.fill(tokens), self.quantiles(self.features(tokens))
+
+    def read(self, x):
+        """(B, N) whole spectra -> (B, labels, levels): standardised quantiles, not calibrated."""
+        return self.quantiles(self.features(self.tokens(x)))
+
+    @torch.no_grad()
+    def predict(self, spectra, *, batch_size=256, device="auto"):
+        """Labels and intervals of spectra as they were read.
+
+        Parameters
+        ----------
+        spectra : list of Spectrum
+            From `read_spectrum`: vacuum Å, with the star's redshift. Made for LAMOST; other
+            spectra of resolving power 1500 to 2500 are taken too, at the reader's risk.
+        batch_size : int
+        device : str
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a spectrum: ``teff`` (K), ``logg``, ``feh`` (medians); ``<label>_lo50, _hi50,
+            _lo80, _hi80``, conformal intervals; ``flag``, why a row is NaN, else empty.
+        """
+        x, flags = spectra_input.prepare_spectra(spectra, self.settings["input"])
+        known = ~x.isnan().any(dim=1)
+        values = np.full((len(x), len(LABELS), len(QUANTILES)), np.nan)
+        if known.any():
+            raw = run(self, self.read, x[known], batch_size, device)
+            values[known.numpy()] = calibrated(restore(self.scale, raw), self.margins)
+        columns = {label: values[:, i, 2] for i, label in enumerate(LABELS)}
+        for i, label in enumerate(LABELS):
+            for name, level in (("lo50", 1), ("hi50", 3), ("lo80", 0), ("hi80", 4)):
+                columns[f"{label}_{name}"] = values[:, i, level]
+        return pd.DataFrame(columns | {"flag": flags})
+
+    @torch.no_grad()
+    def embed(self, spectra, *, batch_size=256, device="auto"):
+        """Return (n, D) features, averaged over tokens; NaN where `predict` gives NaN."""
+        x, _ = spectra_input.prepare_spectra(spectra, self.settings["input"])
+        known = ~x.isnan().any(dim=1)
+        features = np.full((len(x), self.settings["channels"][-1]), np.nan, np.float32)
+        if known.any():
+            features[known.numpy()] = run(
+                self,
+                lambda x: self.features(self.tokens(x)).mean(dim=1),
+                x[known],
+                batch_size,
+                device,
+            )
+        return features
+
+    def save(self, folder, metadata=None, *, half=True):
+        """Write weights, settings, scale and margins to ``folder`` as safetensors."""
+        about = {"settings": self.settings, "scale": asdict(self.scale)}
+        about |= {"margins": self.margins.tolist(), "metadata": metadata or {}}
+        save_weights(Path(folder) / FILE, self, about, half=half)
+
+    @classmethod
+    def load(cls, folder):
+        """Read what `save` wrote; raises CheckpointError for anything else."""
+        path = Path(folder) / FILE
+        weights, about = load_weights(path)
+        try:
+            encoder = cls(**about["settings"], scale=Labels(**about["scale"]))
+            encoder.load_state_dict(weights)
+            encoder.margins = np.array(about["margins"]).reshape(encoder.margins.shape)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not hold a SpectraEncoder ({error})") from error
+        return encoder.eval()
+
+
+def run(model, function, x, batch_size=512, device="auto"):
+    """Apply a function of batches to (n, …), in eval mode and without gradients -> numpy."""
+    model.to(device := pick_device(device)).eval()
+    with torch.no_grad():
+        parts = [function(part.to(device).float()).cpu() for part in x.split(batch_size)]
+    return torch.cat(parts).numpy()
+
+
+def restore(scale, quantiles):
+    """(n, labels, levels) standardised -> in the labels' own units."""
+    return np.moveaxis(scale.restore(np.moveaxis(quantiles, 2, 0)), 0, 2)
+
+
+def _convolution(a, b, stride=1):
+    convolution = nn.Conv1d(a, b, 2 * stride + 1, stride, padding=stride, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm1d(b), nn.SiLU())
+
+
+def _deconvolution(a, b):
+    return nn.Sequential(
+        nn.ConvTranspose1d(a, b, 4, stride=2, padding=1, bias=False), nn.BatchNorm1d(b), nn.SiLU()
+    )
