@@ -274,7 +274,6 @@ def test_memory_does_not_grow_with_the_sample(tmp_path, monkeypatch):
     merge(tmp_path)  # imports
     assert peak(lambda: merge(tmp_path)) < 0.4 * spectra
     rows = "index % 100 == 0"
-    # A block of a thousand rows of one array is what reading holds: here, half of the file.
     assert peak(lambda: opened(monkeypatch, tmp_path, where=rows)) < 0.75 * spectra
     assert len(opened(monkeypatch, tmp_path, where=rows)) == 3
 

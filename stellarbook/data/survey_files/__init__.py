@@ -10,9 +10,9 @@ On a cluster the same in three steps, ``plan``, ``shard`` and ``merge``, or by t
 in ``survey_files.smk`` beside this module. Shown in chapters 01 and 02.
 """
 
-from stellarbook.data.survey_files.build import build
+from stellarbook.data.survey_files.building import build
 from stellarbook.data.survey_files.layout import SurveyFilesError, SurveyFilesMissing
-from stellarbook.data.survey_files.load import available, load, obtain
+from stellarbook.data.survey_files.loading import available, load, obtain
 from stellarbook.data.survey_files.sample import SurveySample
 
 __all__ = [

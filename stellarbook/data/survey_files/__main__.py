@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from stellarbook.data.survey_files.build import build
+from stellarbook.data.survey_files.building import build
 from stellarbook.data.survey_files.grid import GRIDS
 from stellarbook.data.survey_files.layout import SurveyFilesError
-from stellarbook.data.survey_files.load import SAMPLES, obtain
+from stellarbook.data.survey_files.loading import SAMPLES, obtain
 from stellarbook.data.survey_files.merge import merge
 from stellarbook.data.survey_files.plan import count, plan
 from stellarbook.data.survey_files.shards import shard

@@ -2,7 +2,7 @@
 
 The arrays are ``wave`` (pixels,) float64, Å, vacuum, in the survey's own frame; ``flux``
 (n, pixels) float16, divided by each spectrum's median (``med`` in the table); ``snr`` (n, pixels)
-float16, \\|flux\\| × √ivar, 0 under the mask. Half precision keeps three digits: rounding is 2000
+float16, |flux| × √ivar, 0 under the mask. Half precision keeps three digits: rounding is 2000
 times smaller than the flux, below the noise of all but the very best spectra.
 
 An ``.npz`` is a zip of ``.npy``. Both are sequences of bytes, so that rows are streamed in and out
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 FILES = {"lamost": "lamost_lrs"}  # names of files that are not the survey's
-ROWS = 1024  # read at a time: 8 MB of LAMOST
+ROWS = 128  # read at a time: 1 MB of LAMOST
 
 
 class SurveyFilesError(ValueError):
