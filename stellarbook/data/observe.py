@@ -81,6 +81,11 @@ class Instrument:
         """Resolving power λ/FWHM, (pixels,)."""
         return self.wave / self.fwhm
 
+    @property
+    def extinction(self) -> np.ndarray:
+        """A(λ)/A_V at the pixels, (pixels,): the curve of Gordon et al. (2023), R_V = 3.1."""
+        return _extinction(self)
+
     def observe(
         self,
         flux: torch.Tensor,
@@ -170,7 +175,7 @@ class Instrument:
 
     def redden(self, flux: torch.Tensor, a_v: torch.Tensor) -> torch.Tensor:
         """Redden spectra (n, pixels) by A_V (n,), mag, with the curve of Gordon et al. (2023)."""
-        curve = -0.4 * np.log(10) * _extinction(self)
+        curve = -0.4 * np.log(10) * self.extinction
         curve = torch.as_tensor(curve, dtype=flux.dtype, device=flux.device)
         return flux * torch.exp(a_v[:, None] * curve)
 
