@@ -7,7 +7,9 @@ knows the labels, the nearest emulated spectrum is sought (`nearest`), which is 
 question. Shown in chapter 01.
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,14 @@ XP_RANGE = (4000.0, 10_000.0)  # Å
 # Gaussian s.d. in pixels, fixed for all stars: what real line spreads are wider than stated.
 LAMOST_BLUR, MILES_BLUR = 0.7, 0.5
 MILES_FWHM, MILES_STEP = 2.5, 0.9  # Å
+
+SOURCES = {
+    "lamost": "They are free: choose stars in the low-resolution catalogue of LAMOST DR10 (LASP "
+    "parameters), fetch their FITS files by obsid from the survey's archive, and put them into the "
+    "folder that the environment variable STELLARBOOK_DATA names.",
+    "miles": "They are free: the stellar library of the MILES team, with its table of parameters, "
+    "goes into the folder that the environment variable STELLARBOOK_DATA names.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +92,46 @@ class Comparison:
 
 
 def running_percentile(flux, width: int = 51, percentile: float = 85) -> np.ndarray:
-    """Return spectra (n, pixels) over a percentile of the ``width`` pixels around each one."""
+    """Return spectra (n, pixels) over a percentile of the ``width`` pixels around each one.
+
+    NaN where that percentile is not positive: unmasked holes are wider than the window.
+    """
     flux = np.asarray(flux)
-    return flux / percentile_filter(flux, percentile, size=(1, width), mode="nearest")
+    level = percentile_filter(flux, percentile, size=(1, width), mode="nearest")
+    return flux / np.where(level > 0, level, np.nan)
 
 
 def alpha_of(feh) -> np.ndarray:
     """Return the disc's mean [α/Fe] at [Fe/H]: from 0 at solar to 0.35 at −1 and below."""
     return np.clip(-0.35 * np.asarray(feh, dtype=float), 0, 0.35)
+
+
+def survey(name: str) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+    """Read real spectra, "lamost" or "miles", from the folder that ``STELLARBOOK_DATA`` names.
+
+    Returns
+    -------
+    table, wave, flux, ivar
+        As `lamost` and `miles` want them; MILES has no ``ivar``: ones.
+
+    Raises
+    ------
+    FileNotFoundError
+        Saying what is missing and where it comes from.
+    """
+    folder = Path(os.environ.get("STELLARBOOK_DATA", ""))
+    file = folder / {"lamost": "lamost_lrs.npz", "miles": "miles.npz"}[name]
+    if not os.environ.get("STELLARBOOK_DATA") or not file.exists():
+        raise FileNotFoundError(f"No real {name.upper()} spectra here. {SOURCES[name]}")
+    with np.load(file) as data:
+        wave, flux = data["wave"], data["flux"].astype(np.float32)
+        if name == "miles":
+            table = pd.DataFrame(data["teff_logg_feh"], columns=["teff", "logg", "feh"])
+            return table, wave, flux, np.ones_like(flux)
+        snr = data["snr"].astype(np.float32)
+    good = (snr > 0) & (flux > 0)
+    ivar = np.where(good, (snr / np.where(good, flux, 1)) ** 2, 0).astype(np.float32)
+    return pd.read_csv(file.with_suffix(".csv")), wave, flux, ivar
 
 
 def lamost_dwarfs(table: pd.DataFrame) -> np.ndarray:
@@ -103,7 +145,15 @@ def lamost_dwarfs(table: pd.DataFrame) -> np.ndarray:
     ).to_numpy()
 
 
-def lamost(table, wave, flux, ivar, blur=LAMOST_BLUR, continuum=running_percentile) -> Comparison:
+def lamost(
+    table,
+    wave,
+    flux,
+    ivar,
+    blur=LAMOST_BLUR,
+    continuum=running_percentile,
+    interpolate=True,
+) -> Comparison:
     """Compare LAMOST stars with `Emulator(LAMOST)` at their catalogue labels.
 
     The model is shifted to the star's velocity; then both go the same way: `rest_frame`,
@@ -120,6 +170,9 @@ def lamost(table, wave, flux, ivar, blur=LAMOST_BLUR, continuum=running_percenti
         Standard deviation (pixels) of a Gaussian on the model; 0: R 1800 as it is.
     continuum : callable
         From spectra (n, pixels) to spectra over their continuum.
+    interpolate : bool
+        False: masked pixels keep what the file holds, and are judged with the others. It shows
+        what that costs.
 
     Raises
     ------
@@ -130,8 +183,8 @@ def lamost(table, wave, flux, ivar, blur=LAMOST_BLUR, continuum=running_percenti
         raise ValueError("wave is not the grid of LAMOST's low-resolution spectra")
     labels = _labels(table)
     z = table["z"].to_numpy(dtype=float)
-    mask = unusable(flux, ivar)
-    ivar = torch.as_tensor(ivar).masked_fill(mask, 0)
+    mask = unusable(flux, ivar) if interpolate else torch.zeros(np.shape(flux), dtype=torch.bool)
+    ivar = torch.as_tensor(ivar).clamp(min=1e-9).masked_fill(mask, 0)
     real, ivar = rest_frame(wave, interpolate_masked(wave, flux, mask), ivar, z)
     model = torch.from_numpy(_blurred(Emulator(LAMOST)(labels.to_numpy()), blur))
     model, _ = LAMOST.shift(model, torch.from_numpy(C * z))
