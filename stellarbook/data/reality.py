@@ -127,7 +127,7 @@ def survey(name: str) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]
         wave, flux = data["wave"], data["flux"].astype(np.float32)
         if name == "miles":
             table = pd.DataFrame(data["teff_logg_feh"], columns=["teff", "logg", "feh"])
-            return table, wave, flux, np.ones_like(flux)
+            return table, air_to_vacuum(wave), flux, np.ones_like(flux)
         snr = data["snr"].astype(np.float32)
     good = (snr > 0) & (flux > 0)
     ivar = np.where(good, (snr / np.where(good, flux, 1)) ** 2, 0).astype(np.float32)
@@ -203,14 +203,13 @@ def miles(wave, flux, table, blur=MILES_BLUR) -> Comparison:
     Parameters
     ----------
     wave : (pixels,) float
-        Å in *air*, at rest.
+        Vacuum, Å, at rest.
     flux : (n, pixels) float
     table : DataFrame (n rows)
         ``teff`` (K), ``logg``, ``feh``; stars without, or outside the emulator's, are left out.
     blur : float
         As for `lamost`, in pixels of 0.9 Å.
     """
-    wave = air_to_vacuum(wave)
     inside = (wave > BLUE[0] - 100) & (wave < BLUE[1] + 100)
     wave, flux = wave[inside], np.asarray(flux, dtype=float)[:, inside]
     labels = _labels(table)
