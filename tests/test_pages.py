@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -42,6 +43,23 @@ def test_a_figure_is_its_own_pages():
     figure = made[3].metadata.mystnb.figure
     assert figure == {"name": "fig-10-line", "caption": "See {numref}`fig-10-curve`."}
     assert made[3].source == "show('fig-line')"
+
+
+def test_a_second_page_goes_on_with_the_figures_of_its_chapter():
+    keys = {"book/01_spectra": "cd", "book/10_x": "e", "book/01_data": "ab", "book/index": "f"}
+    given = {page: {"figure": {key: (9, 9) for key in some}} for page, some in keys.items()}
+    pages._number_figures(None, SimpleNamespace(toc_fignumbers=given))
+    numbers = {key: n for one in given.values() for key, n in one["figure"].items()}
+    assert numbers == {"a": (1, 1), "b": (1, 2), "c": (1, 3), "d": (1, 4), "e": (10, 1), "f": (9, 9)}
+
+
+def test_the_parts_of_a_chapter_have_names_of_their_own():
+    found = {name: Path(f"{name}.ipynb") for name in ("01_data", "01_spectra", "10_x")}
+    assert [pages._link(name, found) for name in found] == [
+        "[01 data](01_data.ipynb)",
+        "[01 spectra](01_spectra.ipynb)",
+        "[10 star transformer](10_x.ipynb)",
+    ]
 
 
 def test_without_chapters_all_are_planned():

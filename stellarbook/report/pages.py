@@ -35,6 +35,8 @@ PLAN = {
     "16": "claims",
 }
 """Chapters, written or not: number → subject."""
+PARTS = {"01_spectra": "spectra"}
+"""Further pages of a chapter: page → subject."""
 
 CHAPTER = re.compile(r"book/(\d\d)_\w+")
 MARK = re.compile(r"^% stellarbook: (\w+)$", re.MULTILINE)
@@ -196,7 +198,7 @@ def _stamps(pages):
 
 
 def _link(name, pages):
-    return f"[{name[:2]} {PLAN[name[:2]]}]({pages[name].name})"
+    return f"[{name[:2]} {PARTS.get(name, PLAN[name[:2]])}]({pages[name].name})"
 
 
 def _number(value):
@@ -250,9 +252,15 @@ def _bars(app, what, name, thing, options, lines):
 
 
 def _number_figures(app, env):
-    """Number figures within their chapter, `10.3`: the next chapter must not renumber them."""
-    for name, numbers in env.toc_fignumbers.items():
+    """Number figures within their chapter, `10.3`: the next chapter must not renumber them.
+
+    A chapter's second page goes on where its first one ends.
+    """
+    last = {}
+    for name, numbers in sorted(env.toc_fignumbers.items()):
         if chapter := CHAPTER.fullmatch(name):
-            figures = numbers.get("figure", {})
-            numbers["figure"] = {key: (int(chapter[1]), n) for n, key in enumerate(figures, 1)}
+            figures, number = numbers.get("figure", {}), int(chapter[1])
+            first = last.get(number, 0) + 1
+            numbers["figure"] = {key: (number, n) for n, key in enumerate(figures, first)}
+            last[number] = first - 1 + len(figures)
     return []
