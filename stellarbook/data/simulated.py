@@ -9,6 +9,7 @@ import torch
 
 from stellarbook.data.emulator import Emulator
 from stellarbook.data.observe import C, Instrument, Observation
+from stellarbook.data.pixels import contiguous
 
 TAPS = 4  # pixels on each side that `blurred` uses
 
@@ -18,12 +19,23 @@ def draw_labels(n: int, emulator: Emulator, seed: int) -> np.ndarray:
 
     Three quarters lie evenly in 4000–8000 K, the others in 7000–12000 K; four fifths evenly in
     log g 3–5, the others in 0.5–5; [Fe/H] is normal, −0.4 ± 0.6; [α/Fe] rises towards low
-    [Fe/H] as in the Galaxy, to 0.35, ± 0.07. What the emulator does not take is drawn again.
+    [Fe/H] as in the Galaxy, to 0.35, ± 0.07. A star that the emulator does not take, one in nine,
+    is drawn again: most of them have more than 0.5 in [Fe/H], the others are hot giants.
+
+    Parameters
+    ----------
+    n : int
+    emulator : Emulator
+    seed : int
 
     Returns
     -------
     (n, 4) array
         Teff (K), log g, [Fe/H], [α/Fe].
+
+    Notes
+    -----
+    Shown in chapter 02.
     """
     rng = np.random.default_rng(seed)
     stars = np.empty((0, 4))
@@ -34,7 +46,7 @@ def draw_labels(n: int, emulator: Emulator, seed: int) -> np.ndarray:
         feh = rng.normal(-0.4, 0.6, m)
         alpha = np.clip(-0.35 * feh, 0, 0.35) + rng.normal(0, 0.07, m)
         drawn = np.stack([teff, logg, feh, alpha], axis=1)
-        stars = np.concatenate([stars, drawn[emulator.inside(drawn).numpy()]])
+        stars = np.concatenate([stars, drawn[emulator.inside(drawn).cpu().numpy()]])
     return stars[:n]
 
 
@@ -58,7 +70,9 @@ def observe(
     flux : (n, pixels) tensor
         At rest: from `Emulator.flux`.
     snr : (n,) tensor
+        Positive: median of flux / standard error over the good pixels.
     generator : torch.Generator
+        On the device of ``flux``.
     velocity, velocity_error : float
         Standard deviations of the stars' radial velocities and of the survey's errors of them,
         km/s.
@@ -74,15 +88,26 @@ def observe(
     -------
     observation : Observation
     redshift : (n,) tensor
-        As the survey would give it: the star's, with its error.
+        As the survey would give it: the star's, v/c, with its error.
+
+    Raises
+    ------
+    ValueError
+        As `Instrument.sigma`.
+
+    Notes
+    -----
+    Shown in chapter 02.
     """
 
     def draw(kind):
-        return kind(len(flux), generator=generator, device=flux.device)
+        return kind(len(flux), generator=generator, device=flux.device, dtype=flux.dtype)
 
     v, error = velocity * draw(torch.randn), velocity_error * draw(torch.randn)
     if blur:
-        flux = blurred(flux, blur * draw(torch.rand))
+        sigma = blur * draw(torch.rand)
+        parts = [blurred(flux[:, s], sigma) for s in contiguous(instrument.wave)]
+        flux = torch.cat(parts, dim=1)
     extinction = a_v * draw(torch.randn).abs()
     seen = instrument.observe(flux, snr, generator, v, extinction, response)
     return seen, (v + error) / C
@@ -91,7 +116,8 @@ def observe(
 def blurred(flux: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Blur spectra (n, pixels), each by a Gaussian of its own sigma (n,), pixels.
 
-    Cut off at `TAPS` pixels; an end's last pixel stands for those beyond it.
+    The Gaussian is cut off at `TAPS` pixels, so sigma should not exceed 1.3; an end's last pixel
+    stands for those beyond it. A sigma of 0 changes nothing.
     """
     offset = torch.arange(-TAPS, TAPS + 1, device=flux.device)
     weight = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-3)[:, None]) ** 2)

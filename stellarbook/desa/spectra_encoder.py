@@ -56,18 +56,27 @@ class SpectraEncoder(nn.Module):
         How spectra are prepared: a key of `spectra_input.GRIDS`.
     block : str
         "conformer", the published one, or "desa", the authors' variant.
-    stem : int
-        Channels of the first convolution.
+    stem, stride : int
+        Channels of the first convolution, and its stride in pixels.
     channels : sequence of int
         Channels of the next ones; each halves the pixels. The last is D.
     blocks, heads : int
-        Conformer blocks and their attention heads.
+        Blocks of that kind and their attention heads.
     head : int
         Hidden units of the two-layer perceptron.
     dropout : float
         In the blocks and the head.
     scale : Labels
-        Units of the labels that the head speaks.
+        Units of the labels that the head speaks; of `LABELS`, in this order.
+
+    Attributes
+    ----------
+    settings : dict
+        The arguments above but for the scale.
+    margins : (labels, intervals) array
+        From `stellarbook.learn.conformal.calibrate`, for `predict`; zero in a new encoder.
+    metadata : dict
+        What `save` was given.
 
     Raises
     ------
@@ -77,7 +86,8 @@ class SpectraEncoder(nn.Module):
     Notes
     -----
     Departures: tokens are averaged, not added up; the spectra are not padded from 3600 to 4096
-    pixels but to the next multiple of what the pooling needs.
+    pixels but to the next multiple of what the pooling needs, and the padding is not filled.
+    Shown in chapter 02.
     """
 
     def __init__(
@@ -100,15 +110,11 @@ class SpectraEncoder(nn.Module):
                 raise ValueError(f"no {name} {value!r}: there are {', '.join(known)}")
         self.settings = {
             **{"input": input, "block": block, "stem": stem, "stride": stride},
-            **{
-                "channels": tuple(channels),
-                "blocks": blocks,
-                "heads": heads,
-                "head": head,
-                "dropout": dropout,
-            },
+            **{"channels": tuple(channels), "blocks": blocks, "heads": heads},
+            **{"head": head, "dropout": dropout},
         }
-        self.scale, self.margins = scale, np.zeros((len(LABELS), len(QUANTILES) // 2))
+        self.scale, self.metadata = scale, {}
+        self.margins = np.zeros((len(LABELS), len(QUANTILES) // 2))
         widths, d = (stem, *channels), channels[-1]
         self.pad = -len(spectra_input.GRIDS[input]) % (stride * 2 ** len(channels))
         self.cnn = nn.Sequential(
@@ -151,7 +157,7 @@ class SpectraEncoder(nn.Module):
 
     def quantiles(self, features):
         """(B, L, D) -> (B, labels, levels): standardised labels at `QUANTILES`, not calibrated."""
-        return self.head(features.mean(dim=1)).unflatten(1, (len(LABELS), len(QUANTILES)))
+        return answers(self.head, features.mean(dim=1))
 
     def forward(self, x):
         """(B, N) -> the filled spectrum (B, N) and the quantiles (B, labels, levels)."""
@@ -162,7 +168,6 @@ class SpectraEncoder(nn.Module):
         """(B, N) whole spectra -> (B, labels, levels): standardised quantiles, not calibrated."""
         return self.quantiles(self.features(self.tokens(x)))
 
-    @torch.no_grad()
     def predict(self, spectra, *, batch_size=256, device="auto"):
         """Labels and intervals of spectra as they were read.
 
@@ -172,68 +177,110 @@ class SpectraEncoder(nn.Module):
             From `read_spectrum`: vacuum Å, with the star's redshift. Made for LAMOST; other
             spectra of resolving power 1500 to 2500 are taken too, at the reader's risk.
         batch_size : int
+            Spectra at a time.
         device : str
+            See `pick_device`; the encoder stays there.
 
         Returns
         -------
         pandas.DataFrame
-            One row a spectrum: ``teff`` (K), ``logg``, ``feh`` (medians); ``<label>_lo50, _hi50,
-            _lo80, _hi80``, conformal intervals; ``flag``, why a row is NaN, else empty.
+            One row a spectrum, in their order: ``teff`` (K), ``logg``, ``feh`` (medians);
+            ``<label>_lo50, _hi50, _lo80, _hi80``, conformal intervals of 50 and 80 %; ``flag``,
+            why a row is NaN (`spectra_input.prepare_spectra`), else empty.
+
+        Notes
+        -----
+        Shown in chapter 02.
         """
-        x, flags = spectra_input.prepare_spectra(spectra, self.settings["input"])
-        known = ~x.isnan().any(dim=1)
-        values = np.full((len(x), len(LABELS), len(QUANTILES)), np.nan)
-        if known.any():
-            raw = run(self, self.read, x[known], batch_size, device)
-            values[known.numpy()] = calibrated(restore(self.scale, raw), self.margins)
+        raw, flags = self._judge(self.read, spectra, batch_size, device)
+        values = calibrated(restore(self.scale, raw), self.margins)
         columns = {label: values[:, i, 2] for i, label in enumerate(LABELS)}
         for i, label in enumerate(LABELS):
             for name, level in (("lo50", 1), ("hi50", 3), ("lo80", 0), ("hi80", 4)):
                 columns[f"{label}_{name}"] = values[:, i, level]
         return pd.DataFrame(columns | {"flag": flags})
 
-    @torch.no_grad()
     def embed(self, spectra, *, batch_size=256, device="auto"):
-        """Return (n, D) features, averaged over tokens; NaN where `predict` gives NaN."""
-        x, _ = spectra_input.prepare_spectra(spectra, self.settings["input"])
-        known = ~x.isnan().any(dim=1)
-        features = np.full((len(x), self.settings["channels"][-1]), np.nan, np.float32)
-        if known.any():
-            features[known.numpy()] = run(
-                self,
-                lambda x: self.features(self.tokens(x)).mean(dim=1),
-                x[known],
-                batch_size,
-                device,
-            )
-        return features
+        """Return features of spectra as they were read, after the blocks, averaged over tokens.
+
+        Parameters are those of `predict`.
+
+        Returns
+        -------
+        (n, D) float32 array
+            Row of NaN where `predict` gives NaN.
+        """
+        return self._judge(
+            lambda x: self.features(self.tokens(x)).mean(dim=1), spectra, batch_size, device
+        )[0]
+
+    def _judge(self, function, spectra, batch_size, device):
+        """Apply a function to spectra; NaN, and a flag, where one cannot be judged."""
+        x, flags = spectra_input.prepare_spectra(spectra, self.settings["input"])
+        values = run(self, function, x.nan_to_num(), batch_size, device)
+        values[x.isnan().any(dim=1).numpy()] = np.nan
+        return values, flags
 
     def save(self, folder, metadata=None, *, half=True):
-        """Write weights, settings, scale and margins to ``folder`` as safetensors."""
+        """Write weights, settings, scale and margins to ``folder`` as safetensors.
+
+        Parameters
+        ----------
+        folder : path
+        metadata : dict, optional
+            Anything JSON can hold, in place of the encoder's own.
+        half : bool
+            As in `stellarbook.learn.checkpoint.save_weights`, and so are the errors.
+        """
         about = {"settings": self.settings, "scale": asdict(self.scale)}
-        about |= {"margins": self.margins.tolist(), "metadata": metadata or {}}
+        about |= {"margins": self.margins.tolist(), "metadata": metadata or self.metadata}
         save_weights(Path(folder) / FILE, self, about, half=half)
 
     @classmethod
     def load(cls, folder):
-        """Read what `save` wrote; raises CheckpointError for anything else."""
+        """Read what `save` wrote: an encoder on the CPU, in eval mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        CheckpointError
+            If the file is damaged or of another model.
+        """
         path = Path(folder) / FILE
         weights, about = load_weights(path)
         try:
-            encoder = cls(**about["settings"], scale=Labels(**about["scale"]))
+            scale = Labels(**about["scale"])
+            if not len(scale.centre) == len(scale.scale) == len(LABELS):
+                raise ValueError(f"its scale is not of {', '.join(LABELS)}")
+            encoder = cls(**about["settings"], scale=scale)
             encoder.load_state_dict(weights)
-            encoder.margins = np.array(about["margins"]).reshape(encoder.margins.shape)
+            encoder.margins = np.array(about["margins"], float).reshape(encoder.margins.shape)
+            encoder.metadata = about["metadata"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not hold a SpectraEncoder ({error})") from error
         return encoder.eval()
 
 
 def run(model, function, x, batch_size=512, device="auto"):
-    """Apply a function of batches to (n, …), in eval mode and without gradients -> numpy."""
+    """Apply a function of batches to (n, …), in eval mode and without gradients -> numpy.
+
+    The model is moved to the device; its mode is given back.
+    """
+    training = model.training
     model.to(device := pick_device(device)).eval()
-    with torch.no_grad():
-        parts = [function(part.to(device).float()).cpu() for part in x.split(batch_size)]
+    try:
+        with torch.no_grad():
+            parts = [function(part.to(device).float()).cpu() for part in x.split(batch_size)]
+    finally:
+        model.train(training)
     return torch.cat(parts).numpy()
+
+
+def answers(head, x):
+    """Apply a head -> (B, labels, levels), in 32 bits: 16 would round Teff to 20 K."""
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.float()).unflatten(1, (len(LABELS), len(QUANTILES)))
 
 
 def restore(scale, quantiles):

@@ -14,18 +14,17 @@ from tqdm import tqdm
 from stellarbook.data.continuum import DESA_ARMS, desa, normalise
 from stellarbook.data.emulator import Emulator
 from stellarbook.data.instruments import LAMOST
-from stellarbook.data.pixels import resample
+from stellarbook.data.pixels import resample, unusable
 from stellarbook.data.simulated import observe
 
-H_ALPHA = 10 ** (np.log10(6440) + 1e-4 * np.arange(172))  # Å, to 6700
-GRIDS = {
-    "desa": np.concatenate(list(DESA_ARMS.values())),  # (3600,)
-    "normalise": np.concatenate([DESA_ARMS["blue"], H_ALPHA]),  # (1962,)
-}
+H_ALPHA = 10 ** (np.log10(6440) + 1e-4 * np.arange(172))  # Å, to 6699
+ARMS = {"desa": tuple(DESA_ARMS.values()), "normalise": (DESA_ARMS["blue"], H_ALPHA)}
+GRIDS = {kind: np.concatenate(arms) for kind, arms in ARMS.items()}  # (3600,) and (1962,)
 """Rest wavelengths of a prepared spectrum, vacuum Å."""
 
 SPREAD = 0.12  # of normalised fluxes: brings them near a standard deviation of 1
 LIMIT = 8.0  # standard deviations: a cosmic ray says no more than this
+STEPS = (2e-5, 3e-4)  # in log10 wavelength: pixels of a spectrograph that resembles LAMOST
 
 
 def prepare(wave, flux, ivar, redshift, kind):
@@ -45,7 +44,18 @@ def prepare(wave, flux, ivar, redshift, kind):
     Returns
     -------
     (n, N) tensor
-        NaN where `desa` or `normalise` make NaN, and where ``wave`` does not reach.
+        NaN where `desa` or `normalise` make NaN, and where ``wave`` does not reach. Masked pixels
+        are interpolated however many there are: `prepare_spectra` asks first.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match or the wavelengths do not increase.
+
+    Notes
+    -----
+    "desa" is section 4.1 of Kamai, Bronstein & Perets (2025), as `desa` has it. "normalise" is a
+    departure: the continuum of `normalise`, less 1, over `SPREAD`, within ± `LIMIT`.
     """
     if kind == "desa":
         return desa(wave, flux, ivar, redshift).float()
@@ -86,15 +96,32 @@ def simulated(labels, snr, kind, seed, *, instrument=LAMOST, progress=True, chun
     labels : (n, 4) float
         Teff, log g, [Fe/H], [α/Fe] within the emulator's domain.
     snr : (n,) float
+        Positive: median of flux / standard error.
     kind : str
         As in `prepare`.
     seed : int
+        Of the conditions and the noise.
+    instrument : Instrument
+        Another than LAMOST must reach as far.
+    progress : bool
+        Show a bar.
+    chunk : int
+        Spectra at a time. Another chunk, other random numbers.
     **others
         Of `stellarbook.data.simulated.observe`.
 
     Returns
     -------
     SpectraSample
+
+    Raises
+    ------
+    ValueError
+        For labels outside the emulator's domain and an S/N that is not positive.
+
+    Notes
+    -----
+    Shown in chapter 02.
     """
     emulator = Emulator(instrument)
     generator = torch.Generator().manual_seed(seed)
@@ -116,6 +143,7 @@ def prepare_spectra(spectra, kind):
     Parameters
     ----------
     spectra : list of Spectrum
+        Where the wavelengths of arms overlap, the first arm is read.
     kind : str
 
     Returns
@@ -123,37 +151,47 @@ def prepare_spectra(spectra, kind):
     x : (n, N) float32 tensor
         A row of NaN where a spectrum cannot be judged.
     flags : list of str
-        Why not; empty where it can.
+        Why not: the redshift is unknown, the pixels do not reach or are too coarse or too fine, or
+        an arm has no usable ones in more than half of it. Empty where it can.
     """
     x = torch.full((len(spectra), len(GRIDS[kind])), torch.nan)
-    flags = []
+    flags, alike = [], {}
     for i, spectrum in enumerate(spectra):
-        # Where arms overlap, the first one is read.
         keep = np.diff(np.maximum.accumulate(spectrum.wave), prepend=0) > 0
-        wave, flux, ivar, mask = (
-            getattr(spectrum, name)[keep] for name in ("wave", "flux", "ivar", "mask")
-        )
-        redshift = spectrum.meta.get("redshift", np.nan)
-        flags.append(_fault(wave, mask, redshift, kind))
+        wave, flux = spectrum.wave[keep], spectrum.flux[keep]
+        ivar = np.where(spectrum.mask, 0.0, spectrum.ivar)[keep]
+        redshift = float(spectrum.meta.get("redshift", np.nan))
+        flags.append(_fault(wave, flux, ivar, redshift, kind))
         if not flags[-1]:
-            ivar = np.where(mask, 0.0, ivar)
-            x[i] = prepare(wave, flux[None], ivar[None], torch.tensor([redshift]), kind)[0]
-            if x[i].isnan().any():
-                flags[-1] = "the flux is not positive, or an arm is lost"
+            alike.setdefault(wave.tobytes(), []).append((i, flux, ivar, redshift))
+    for wave, rows in alike.items():  # all spectra of one grid at once
+        index, flux, ivar, redshift = (list(column) for column in zip(*rows, strict=True))
+        flux, ivar = np.stack(flux), np.stack(ivar)
+        x[index] = prepare(np.frombuffer(wave), flux, ivar, redshift, kind)
+    for i in x.isnan().any(dim=1).nonzero()[:, 0].tolist():
+        x[i] = torch.nan
+        flags[i] = flags[i] or "no continuum"
     return x, flags
 
 
-def _fault(wave, mask, redshift, kind):
+def _fault(wave, flux, ivar, redshift, kind):
     """Say why a spectrum cannot be judged; empty if it can."""
-    if not np.isfinite(redshift):
+    if not -1 < redshift < np.inf:  # −9999 is unknown too
         return "redshift unknown"
-    grid = GRIDS[kind]
-    rest = wave / (1 + redshift)
+    grid, rest = GRIDS[kind], wave / (1 + redshift)
     if rest[0] > grid[0] or rest[-1] < grid[-1]:
         return f"covers {rest[0]:.0f}–{rest[-1]:.0f} Å at rest, not {grid[0]:.0f}–{grid[-1]:.0f} Å"
     inside = (rest >= grid[0]) & (rest <= grid[-1])
-    step = np.median(np.diff(np.log10(rest[inside])))
-    if step > 3e-4:
+    step = np.median(np.diff(np.log10(rest[inside]))) if inside.sum() > 1 else np.inf
+    if not STEPS[0] <= step <= STEPS[1]:
         return f"pixels of {step:.1e} in log10 wavelength: expected 1e-4, as LAMOST's"
-    bad = mask[inside].mean()
-    return f"{bad:.0%} of the pixels are masked" if bad > 0.5 else ""
+    # What is interpolated over a gap, or a whole lost arm, is no measurement.
+    bad = unusable(flux, ivar).numpy()
+    for arm in ARMS[kind]:
+        right = np.searchsorted(rest, arm).clip(1, len(rest) - 1)
+        left = right - 1
+        nearest = np.where(arm - rest[left] < rest[right] - arm, left, right)
+        gap = rest[right] / rest[left] > 10 ** (10 * step)
+        if (lost := (bad[nearest] | gap).mean()) > 0.5:
+            return f"{lost:.0%} of {arm[0]:.0f}–{arm[-1]:.0f} Å is masked or missing"
+    return ""

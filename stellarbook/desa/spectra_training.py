@@ -27,13 +27,15 @@ def mask_pixels(x, generator, share=MASKED, fixed=FIXED):
     share : float
         Of the pixels that are hidden.
     fixed : float
-        Of the hidden ones that become 0, the mean; the others take the value that some pixel of
-        the batch has.
+        Of the hidden ones that become 0, the mean of an arm or the continuum; the others take the
+        value that some pixel of the batch has.
 
     Returns
     -------
     hidden : (B, N) tensor
+        A new one.
     masked : (B, N) bool tensor
+        True = hidden.
 
     Notes
     -----
@@ -67,6 +69,18 @@ def pretrain(encoder, train, val, *, share=0.5, masked_only=False, weighted=True
     Returns
     -------
     History
+
+    Raises
+    ------
+    ValueError
+        For spectra with NaN, and an S/N that is not positive where it is a weight. As `fit`, too.
+    CheckpointError
+        If the checkpoint is of other spectra, labels or settings, or began with other weights.
+
+    Notes
+    -----
+    Section 3.1.1 and 5. Departures: a cosine from a hundredfold learning rate, after a warm-up, in
+    place of a constant 2e-5: the training is short. Shown in chapter 02.
     """
 
     def loss(model, x, y, snr, generator):
@@ -99,18 +113,22 @@ def train_on_labels(
     model : module with ``.read`` and ``.scale``
     train : SpectraSample
     val : SpectraSample, optional
-        Without it the last weights stay.
+        The best weights on it stay; without it the last.
     keep_norms : bool
         Whether BatchNorm keeps the statistics that it has: of a few stars they are noise.
     noise : float
         Standard deviation of noise added to the prepared pixels at each step, against learning a
         few real spectra by heart.
     weighted, **training
-        As in `pretrain`.
+        As in `pretrain`, and so are the errors.
 
     Returns
     -------
     History
+
+    Notes
+    -----
+    The loss is L_sup of Eq. 1. A label that is unknown (NaN) does not count. Shown in chapter 02.
     """
 
     def loss(model, x, y, snr, generator):
@@ -150,9 +168,10 @@ def _fit(
     **others,
 ):
     device = pick_device(device)
-    x, y, snr = _tensors(model, train, device)
-    if val is not None:
-        held = _tensors(model, val, device)
+    x, y, snr = _tensors(model, train, device, settings["weighted"])
+    held = val and _tensors(model, val, device, settings["weighted"])
+    data = fingerprint(x, y, snr, *(held or ()))  # the labels' scale is in it
+    start = fingerprint(*model.state_dict().values())
 
     def step(model, index, generator):
         return loss(model, x[index].float(), y[index], snr[index], generator)
@@ -160,11 +179,12 @@ def _fit(
     def validate(model):
         # The same pixels hidden each time.
         generator = torch.Generator(device).manual_seed(seed)
-        losses = [
-            loss(model, some.float(), *rest, generator)
-            for some, *rest in zip(*(part.split(512) for part in held), strict=True)
-        ]
-        return torch.stack(losses).mean()
+        losses, sizes = [], []
+        for x, y, snr in zip(*(part.split(512) for part in held), strict=True):
+            losses.append(loss(model, x.float(), y, snr, generator))
+            sizes.append(snr.sum() if settings["weighted"] else snr.new_tensor(len(snr)))
+        sizes = torch.stack(sizes)
+        return (torch.stack(losses) * sizes).sum() / sizes.sum()
 
     return fit(
         model,
@@ -175,14 +195,18 @@ def _fit(
         lr=lr,
         weight_decay=weight_decay,
         schedule=cosine(warmup=min(200, steps // 10)),
-        validate=validate if val is not None else None,
+        validate=validate if held else None,
         seed=seed,
         device=device,
-        configuration=settings | {"data": fingerprint(train.x, train.labels, train.snr)},
+        configuration=settings | {"data": data, "start": start},
         **others,
     )
 
 
-def _tensors(model, sample, device):
+def _tensors(model, sample, device, weighted):
+    if unknown := int((~sample.x.isfinite()).any(dim=1).sum()):
+        raise ValueError(f"{unknown} of {len(sample)} spectra have pixels that are not finite")
+    if weighted and (unknown := int((~(sample.snr > 0) | sample.snr.isinf()).sum())):
+        raise ValueError(f"{unknown} of {len(sample)} S/N are not positive: no weights")
     y = torch.from_numpy(model.scale.standardise(sample.labels.numpy())).float()
     return sample.x.to(device), y.to(device), sample.snr.to(device)
