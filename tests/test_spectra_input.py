@@ -38,7 +38,9 @@ def stars(n=3, wave=LAMOST.wave, *, noise=0.01, redshift=0.0, seed=0):
     rng = np.random.default_rng(seed)
     rest = wave / (1 + np.broadcast_to(redshift, n)[:, None])
     depth = rng.uniform(0.2, 0.6, (n, len(LINES), 1))
-    lines = 1 - (depth * np.exp(-0.5 * ((rest[:, None] - np.array(LINES)[:, None]) / 4) ** 2)).sum(1)
+    lines = 1 - (depth * np.exp(-0.5 * ((rest[:, None] - np.array(LINES)[:, None]) / 4) ** 2)).sum(
+        1
+    )
     flux = 300 * lines * (1 + 0.4 * np.sin(wave / 1500))
     sigma = noise * flux
     return flux + sigma * rng.normal(size=flux.shape), sigma**-2
