@@ -154,7 +154,7 @@ def test_without_files_it_says_where_they_come_from(name, monkeypatch, tmp_path)
             monkeypatch.delenv("STELLARBOOK_DATA", raising=False)
         else:
             monkeypatch.setenv("STELLARBOOK_DATA", folder)
-        with pytest.raises(FileNotFoundError, match=f"No real {name.upper()} .*STELLARBOOK_DATA"):
+        with pytest.raises(FileNotFoundError, match="STELLARBOOK_DATA"):
             reality.survey(name)
 
 
