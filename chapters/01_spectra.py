@@ -35,8 +35,9 @@
 # **How close simulation comes.** Emulated at their measured labels, and with
 # only dust and distance fitted, real Gaia XP spectra of
 # {glue:text}`xp_stars` stars are met with a median deviation of
-# {glue:text}`xp_median` of the flux. LAMOST's dwarfs, with nothing fitted at
-# all, correlate with their simulation by {glue:text}`lamost_corr`, and differ
+# {glue:text}`xp_median` of the flux. With nothing fitted to any star, and one
+# small blur for all of them, LAMOST's dwarfs correlate with their simulation
+# by {glue:text}`lamost_corr`, and differ
 # from it by {glue:text}`lamost_rms` of the continuum. (A dash stands for what
 # this run could not measure, for want of the survey's files.)
 #
@@ -72,13 +73,13 @@ from stellarbook.data import (
     example_files,
     pixels,
     reality,
+    survey_files,
     xp_apogee,
 )
 from stellarbook.data.emulator import Emulator
 from stellarbook.data.instruments import (
     APOGEE,
     DESI,
-    GAIA_XP,
     GALAH,
     INSTRUMENTS,
     LAMOST,
@@ -366,8 +367,8 @@ except ValueError as error:
 # %%
 known = stars[LABELS].notna().all(axis=1).to_numpy()
 every = torch.tensor(stars.loc[known, LABELS].to_numpy())
-emulator = Emulator(GAIA_XP, outside="nan")
-inside = emulator.flux(every).isfinite().all(dim=1).numpy()
+emulator = Emulator(LAMOST)
+inside = emulator.inside(every).numpy()
 alpha_good = emulator.alpha_valid(every).numpy()
 cool = every[:, 0].numpy() < 4000
 
@@ -632,20 +633,21 @@ source.show(continuum.desa, continuum.standardise)
 
 # %%
 try:
-    lamost = reality.survey("lamost")
-except FileNotFoundError as missing:
+    lamost = survey_files.load("lamost")
+except survey_files.SurveyFilesMissing as missing:
     lamost = None
     print(missing)
 
 # %%
 if lamost is not None:
-    table, wave, flux, ivar = lamost
+    table, wave = lamost.table, lamost.wave
     mean = np.array([5700, 4.3, 0.0])
     width = np.array([150, 0.15, 0.15])
     near = ((table[["teff", "logg", "feh"]] - mean) / width).abs().max(axis=1)
     moving = table.z.abs().between(1e-4, 1e-3)
     row = near[(table.snrg.between(50, 90)) & moving].idxmin()
-    flux, ivar, z = flux[row], ivar[row], float(table.z[row])
+    flux, ivar = lamost.flux[row], lamost.ivar[row]
+    z = float(table.z[row])
     kind, what = "real", f"LAMOST DR10, obsid {table.obsid[row]:.0f}"
 else:
     generator = torch.Generator().manual_seed(seed)
@@ -1239,11 +1241,15 @@ figures.show(
 
 # %%
 if lamost is not None:
-    table, wave, flux, ivar = lamost
-    chosen = np.flatnonzero(reality.lamost_dwarfs(table))
+    chosen = np.flatnonzero(reality.lamost_dwarfs(lamost.table))
     chosen = np.random.default_rng([seed, 2]).permutation(chosen)[:n_lamost]
     chosen = np.sort(chosen)
-    few = table.iloc[chosen], wave, flux[chosen], ivar[chosen]
+    few = (
+        lamost.table.iloc[chosen],
+        lamost.wave,
+        lamost.flux[chosen],
+        lamost.ivar[chosen],
+    )
     sides = {
         "R 1800": reality.lamost(*few, blur=0),
         "and 0.7 pixels": reality.lamost(*few),
@@ -1277,7 +1283,7 @@ if lamost is not None:
             )
         }
     ).T.astype({"stars": int})
-    display(summary)
+    display(summary.round(4))
 
 # %% tags=["remove-cell"]
 blank = None if lamost is None else summary
@@ -1454,9 +1460,9 @@ if lamost is not None:
 
 # %%
 try:
-    table, wave, flux, _ = reality.survey("miles")
-    library = reality.miles(wave, flux, table)
-except FileNotFoundError as missing:
+    miles = survey_files.load("miles")
+    library = reality.miles(miles.wave, miles.flux, miles.table)
+except survey_files.SurveyFilesMissing as missing:
     library = None
     print(missing)
 
@@ -1482,7 +1488,7 @@ if library is not None:
             for name, some in groups.items()
         }
     ).T.astype({"stars": int})
-    display(miles_table)
+    display(miles_table.round(4))
 
 # %% tags=["hide-input"]
 if library is not None:
@@ -1608,8 +1614,8 @@ for key, name in (
 # :::{admonition} Departure: DESA's preparation
 # :class: note
 # Bad pixels are filled before anything else; the paper does not say what it
-# does with them, and its code nothing. The velocity is the star's. What is
-# clipped becomes the mean, after mean and variance of the rest.
+# does with them, and its code does nothing. The velocity is the star's. What
+# is clipped becomes the mean, after mean and variance of the rest.
 # :::
 #
 # :::{admonition} Departure: stars
@@ -1629,4 +1635,5 @@ for key, name in (
 #    vanish, and do you believe the values?
 # 4. Normalise the BOSS spectrum by `specclip_continuum` on both sides before
 #    `nearest` looks for its labels. By how much do the labels move?
-# 5. Give `read_spectrum` a file of your own.
+# 5. Give `read_spectrum` a file of your own, or `survey_files.build` a folder
+#    of them.

@@ -7,9 +7,7 @@ knows the labels, the nearest emulated spectrum is sought (`nearest`), which is 
 question. Shown in chapter 01.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,21 +20,13 @@ from stellarbook.data.emulator_source import line_spread
 from stellarbook.data.instruments import DESI, GAIA_XP, LAMOST
 from stellarbook.data.observe import C, Instrument
 from stellarbook.data.pixels import interpolate_masked, rest_frame, unusable
-from stellarbook.data.records import Spectrum, air_to_vacuum
+from stellarbook.data.records import Spectrum
 
 BLUE = (4000.0, 5600.0)  # Å: where labels are read, free of airglow and tellurics
 XP_RANGE = (4000.0, 10_000.0)  # Å
 # Gaussian s.d. in pixels, fixed for all stars: what real line spreads are wider than stated.
 LAMOST_BLUR, MILES_BLUR = 0.7, 0.5
 MILES_FWHM, MILES_STEP = 2.5, 0.9  # Å
-
-SOURCES = {
-    "lamost": "They are free: choose stars in the low-resolution catalogue of LAMOST DR10 (LASP "
-    "parameters), fetch their FITS files by obsid from the survey's archive, and put them into the "
-    "folder that the environment variable STELLARBOOK_DATA names.",
-    "miles": "They are free: the stellar library of the MILES team, with its table of parameters, "
-    "goes into the folder that the environment variable STELLARBOOK_DATA names.",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,34 +96,6 @@ def alpha_of(feh) -> np.ndarray:
     return np.clip(-0.35 * np.asarray(feh, dtype=float), 0, 0.35)
 
 
-def survey(name: str) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
-    """Read real spectra, "lamost" or "miles", from the folder that ``STELLARBOOK_DATA`` names.
-
-    Returns
-    -------
-    table, wave, flux, ivar
-        As `lamost` and `miles` want them; MILES has no ``ivar``: ones.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying what is missing and where it comes from.
-    """
-    folder = Path(os.environ.get("STELLARBOOK_DATA", ""))
-    file = folder / {"lamost": "lamost_lrs.npz", "miles": "miles.npz"}[name]
-    if not os.environ.get("STELLARBOOK_DATA") or not file.exists():
-        raise FileNotFoundError(f"No real {name.upper()} spectra here. {SOURCES[name]}")
-    with np.load(file) as data:
-        wave, flux = data["wave"], data["flux"].astype(np.float32)
-        if name == "miles":
-            table = pd.DataFrame(data["teff_logg_feh"], columns=["teff", "logg", "feh"])
-            return table, air_to_vacuum(wave), flux, np.ones_like(flux)
-        snr = data["snr"].astype(np.float32)
-    good = (snr > 0) & (flux > 0)
-    ivar = np.where(good, (snr / np.where(good, flux, 1)) ** 2, 0).astype(np.float32)
-    return pd.read_csv(file.with_suffix(".csv")), wave, flux, ivar
-
-
 def lamost_dwarfs(table: pd.DataFrame) -> np.ndarray:
     """Say which LAMOST stars are judged: F, G, K dwarfs with a good spectrum, (n,) bool."""
     return (
@@ -146,13 +108,7 @@ def lamost_dwarfs(table: pd.DataFrame) -> np.ndarray:
 
 
 def lamost(
-    table,
-    wave,
-    flux,
-    ivar,
-    blur=LAMOST_BLUR,
-    continuum=running_percentile,
-    interpolate=True,
+    table, wave, flux, ivar, blur=LAMOST_BLUR, continuum=running_percentile, interpolate=True
 ) -> Comparison:
     """Compare LAMOST stars with `Emulator(LAMOST)` at their catalogue labels.
 
