@@ -92,7 +92,7 @@ from stellarbook.report import figures, source
 from stellarbook.report.check import check
 
 figures.style()
-pd.set_option("display.precision", 3)
+pd.set_option("display.float_format", "{:.4g}".format)
 SAMPLE = "Gaia DR3 XP, APOGEE DR17"
 SURVEYS = {
     "gaia_xp": "Gaia XP",
@@ -314,15 +314,15 @@ figures.show(
 #
 # $$
 # f = C(T, g, m)\left[\frac{B(T', g', m, 0)}{C(T', g', m)}\right]^{w}
-#     \frac{B(T', g', m, wa)}{B(T', g', m, 0)},
-# \qquad T' = \min(T, 6000\,{\rm K}), \quad g' = \min(g, 3.5),
+#     \frac{B(T', g', m, wa)}{B(T', g', m, 0)}.
 # $$ (eq-emulator)
 #
-# where $w$ falls smoothly from one to zero between 6000 and 7000 kelvins. For
-# a giant all of $C$ cancels, and $f$ is the network itself. A dwarf keeps its
-# polynomial, corrected by the ratio that the two have at the nearest giant.
-# Hot stars have the polynomial of a second, hotter model, blended in from
-# 7600 to 8400 kelvins.
+# $T'$ and $g'$ are the temperature and gravity at which $B$ is asked, no
+# higher than 6000 kelvins and $\log g=3.5$; and $w$ falls smoothly from one
+# to zero between 6000 and 7000 kelvins. For a giant all of $C$ cancels, and
+# $f$ is the network itself. A dwarf keeps its polynomial, corrected by the
+# ratio that the two have at the nearest giant. Hot stars have the polynomial
+# of a second, hotter model, blended in from 7600 to 8400 kelvins.
 #
 # Both models are linear in their last step, and so is a line spread. So the
 # last layer was convolved with each instrument's line spread once, instead of
@@ -843,7 +843,8 @@ say("raw", np.median(raw))
 #
 # One line reads a spectrum as its archive serves it. The survey is recognised
 # from the file; wavelengths arrive in vacuum ångströms, the survey's bad
-# bits as a mask, its velocity as a redshift; the header stays at hand.
+# bits as a mask, its velocity as a redshift, the flux in its own unit; the
+# header stays at hand.
 # Four **real** files travel inside the public archives of this book:
 
 # %%
@@ -865,7 +866,6 @@ for name, spectrum in read.items():
             "masked": f"{spectrum.mask.mean():.3f}",
             "S/N": f"{spectrum.snr:.0f}",
             "redshift": f"{spectrum.meta['redshift']:.6f}",
-            "unit": spectrum.meta["unit"],
         }
     )
 read_table = pd.DataFrame(rows)
@@ -1278,7 +1278,7 @@ if lamost is not None:
             }
             for name, one in (
                 *sides.items(),
-                ("the same, continuum of `normalise`", as_normalised),
+                ("the same, continuum of normalise", as_normalised),
                 ("the same, bad pixels left", unfilled),
             )
         }
@@ -1290,7 +1290,7 @@ blank = None if lamost is None else summary
 for key, name in (
     ("lamost", "and 0.7 pixels"),
     ("sharp", "R 1800"),
-    ("book", "the same, continuum of `normalise`"),
+    ("book", "the same, continuum of normalise"),
     ("left", "the same, bad pixels left"),
 ):
     for short, column in (
@@ -1383,9 +1383,9 @@ if lamost is not None:
         of median correlation, real and emulated at its catalogue labels with
         nothing fitted. Middle: its residual. Bottom: median and central 68 %
         of the residuals of all stars, with the nominal line spread and with
-        the fixed blur. What is left has the shape of lines: of CH and CN in
-        the violet, of single atoms whose strengths the models have wrong, and
-        of H$\beta$, whose core is deeper in real stars.""",
+        the fixed blur. What is left has the shape of lines: many
+        in the violet, near CH and CN, and H$\beta$, whose core is deeper in
+        real stars.""",
         alt="""A spectrum of 4000 to 5600 Å with its emulation on it; the
         residual stays within five per cent; the median residual of all stars
         is mostly below two per cent, larger near 4300 Å, and smaller with the
@@ -1515,9 +1515,9 @@ if library is not None:
         source="beside real MILES spectra",
         caption="""**Real MILES stars minus their emulation** at the library's
         labels, medians on three scales. The giants' residual
-        is that of carbon and nitrogen, whose abundances change as a star
-        climbs the giant branch and which are no label here; below four
-        thousand kelvins the bands of TiO are missing.""",
+        is widest where CH and CN absorb: carbon and nitrogen change as a star
+        climbs the giant branch, and are no label here. Below four thousand
+        kelvins bands are missing.""",
         alt="""Three panels of residuals against wavelength: within three per
         cent for dwarfs, ten for giants near 4200 and 5000 Å, and over ten with
         band heads for the coolest stars.""",
