@@ -1,5 +1,6 @@
 """Claims, checks, figures, live source, fingerprints: known answers."""
 
+import hashlib
 import json
 
 import matplotlib.pyplot as plt
@@ -226,3 +227,19 @@ def test_imports_are_followed(tmp_path):
         "stellarbook.data.b",
         "stellarbook.data.c",
     ]
+
+
+def test_the_stamp_names_the_survey_files_that_a_chapter_reads(tmp_path, monkeypatch):
+    chapter = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                'from stellarbook.data import survey_files\nsurvey_files.load("lamost")'
+            )
+        ]
+    )
+    (tmp_path / "lamost_lrs.npz").write_bytes(b"spectra")
+    monkeypatch.setenv("STELLARBOOK_DATA", str(tmp_path))
+    digest = hashlib.sha256(b"spectra").hexdigest()
+    assert provenance.data(chapter) == {"STELLARBOOK_DATA/lamost_lrs.npz": digest}
+    monkeypatch.delenv("STELLARBOOK_DATA")
+    assert provenance.data(chapter) == {}

@@ -15,14 +15,17 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 import nbformat
 
 from stellarbook.data import archives
+from stellarbook.data.survey_files.layout import stem
 from stellarbook.report import chapters
 
 KEY = "stellarbook"
@@ -136,7 +139,7 @@ def stamp(notebook, name, profile, parameters, *, before, measured):
 
 
 def data(notebook, root=chapters.ROOT):
-    """The archives behind the samples that a chapter imports: `name version` → SHA-256."""
+    """What a chapter reads: archives behind its samples, and survey files → SHA-256."""
     imported = chapters.modules(notebook, root)
     needed = [
         archives.ARCHIVES[name]
@@ -144,7 +147,13 @@ def data(notebook, root=chapters.ROOT):
         if f"stellarbook.data.{sample}" in imported
         for name in import_module(f"stellarbook.data.{sample}").NEEDS
     ]
-    return {f"{archive.name} {archive.version}": archive.sha256 for archive in needed}
+    found = {f"{archive.name} {archive.version}": archive.sha256 for archive in needed}
+    # Survey files are the reader's own: whoever rebuilds the page needs them too.
+    for survey in re.findall(r'survey_files\.load\(\s*"(\w+)"', chapters.code(notebook)):
+        file = Path(os.environ.get("STELLARBOOK_DATA", "")) / f"{stem(survey)}.npz"
+        if os.environ.get("STELLARBOOK_DATA") and file.exists():
+            found[f"STELLARBOOK_DATA/{file.name}"] = archives.sha256(file)
+    return found
 
 
 def device(wanted="auto"):
