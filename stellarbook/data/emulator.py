@@ -3,9 +3,9 @@ r"""From labels to spectra: two public emulators in one, distilled for each inst
 With :math:`C` the Cannon's polynomial and :math:`B` the BOSS networks (`emulator_source`), both
 blurred to the instrument, the normalised flux is
 
-.. math:: f = C(T, g, m) \left[\frac{B(T', g', m, 0)}{C(T', g', m)}\right]^w
-          \frac{B(T', g', m, w a)}{B(T', g', m, 0)},
+.. math:: f = C(T, g, m)\, R^w \frac{B(w a)}{B(0)}, \quad R = \frac{B(0)}{C(T', g', m)},
 
+:math:`B(a)` short for :math:`B(T', g', m, a)`,
 :math:`T' = \min(T, 6000)`, :math:`g' = \min(g, 3.5)`, :math:`w` falling smoothly from 1 at 6000 K
 to 0 at 7000 K. For giants this is the network itself; dwarfs, which the networks do not know, take
 over its ratio to the polynomial. From 7600 to 8400 K the hot-dwarf polynomial takes its place.

@@ -1,7 +1,7 @@
 """DESA's spectra encoder: a CNN that fills in hidden pixels and a Conformer that reads labels.
 
     encoder = SpectraEncoder.load(folder)
-    encoder.predict([read_spectrum("spec-….fits.gz")])
+    encoder.predict([read_spectrum(path)])
 
 Kamai, Bronstein & Perets (2025), section 3.1.1 and Fig. 1. Shown in chapter 02.
 """
