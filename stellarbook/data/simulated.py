@@ -10,6 +10,7 @@ import torch
 from stellarbook.data.emulator import Emulator
 from stellarbook.data.observe import C, Instrument, Observation
 from stellarbook.data.pixels import contiguous
+from stellarbook.data.reality import alpha_of
 
 TAPS = 4  # pixels on each side that `blurred` uses
 
@@ -44,7 +45,7 @@ def draw_labels(n: int, emulator: Emulator, seed: int) -> np.ndarray:
         teff = np.where(rng.random(m) < 0.75, rng.uniform(4e3, 8e3, m), rng.uniform(7e3, 12e3, m))
         logg = np.where(rng.random(m) < 0.8, rng.uniform(3, 5, m), rng.uniform(0.5, 5, m))
         feh = rng.normal(-0.4, 0.6, m)
-        alpha = np.clip(-0.35 * feh, 0, 0.35) + rng.normal(0, 0.07, m)
+        alpha = alpha_of(feh) + rng.normal(0, 0.07, m)
         drawn = np.stack([teff, logg, feh, alpha], axis=1)
         stars = np.concatenate([stars, drawn[emulator.inside(drawn).cpu().numpy()]])
     return stars[:n]
