@@ -237,9 +237,13 @@ def test_the_stamp_names_the_survey_files_that_a_chapter_reads(tmp_path, monkeyp
             )
         ]
     )
-    (tmp_path / "lamost_lrs.npz").write_bytes(b"spectra")
+    written = {"lamost_lrs.npz": b"spectra", "lamost_lrs.csv": b"labels"}
+    for name, content in written.items():
+        (tmp_path / name).write_bytes(content)
     monkeypatch.setenv("STELLARBOOK_DATA", str(tmp_path))
-    digest = hashlib.sha256(b"spectra").hexdigest()
-    assert provenance.data(chapter) == {"STELLARBOOK_DATA/lamost_lrs.npz": digest}
+    assert provenance.data(chapter) == {
+        f"STELLARBOOK_DATA/{name}": hashlib.sha256(content).hexdigest()
+        for name, content in written.items()
+    }
     monkeypatch.delenv("STELLARBOOK_DATA")
     assert provenance.data(chapter) == {}

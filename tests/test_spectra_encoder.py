@@ -30,6 +30,7 @@ COLUMNS = [
 ]
 both = pytest.mark.parametrize("input", GRIDS)
 blocks = pytest.mark.parametrize("block", ["desa", "conformer"])
+poolings = pytest.mark.parametrize("pooling", ["mean", "flatten"])
 
 
 def tiny(seed=0, **others):
@@ -99,9 +100,10 @@ def test_the_authors_size():
 
 @both
 @blocks
+@poolings
 @pytest.mark.parametrize("stride", [1, 4])
-def test_shapes(input, block, stride):
-    encoder = tiny(input=input, block=block, stride=stride)
+def test_shapes(input, block, pooling, stride):
+    encoder = tiny(input=input, block=block, pooling=pooling, stride=stride)
     n = len(GRIDS[input])
     tokens = encoder.tokens(torch.randn(3, n))
     length = -(-n // (4 * stride))  # each pooling halves
@@ -140,7 +142,9 @@ def test_fill_gives_the_pixels_back_where_they_were(input, stride, channels):
         assert (seen - pixel).abs().min() <= stride * 2 ** len(channels)
 
 
-def test_parts_make_the_whole(encoder):
+@poolings
+def test_parts_make_the_whole(pooling):
+    encoder = tiny(pooling=pooling)
     x = torch.randn(4, 1962)
     with torch.no_grad():
         filled, read = encoder(x)
@@ -149,9 +153,29 @@ def test_parts_make_the_whole(encoder):
         assert torch.equal(encoder.fill(tokens), filled)
         assert torch.equal(encoder.read(x), read)
         assert torch.equal(encoder.quantiles(features), read)
-        # Averaged over tokens: their order and number do not count any more.
+
+
+def test_averaged_tokens_have_no_place(encoder):
+    features = torch.randn(4, 123, 8)
+    with torch.no_grad():
+        read = encoder.quantiles(features)
+        # Their order and number do not count any more.
         twice = torch.cat([features.flip(1), features], dim=1)
         torch.testing.assert_close(encoder.quantiles(twice), read)
+
+
+def test_flattened_tokens_keep_their_place():
+    """Token by token, each with its own columns of the first layer, by hand."""
+    encoder = tiny(pooling="flatten")
+    features = torch.randn(4, 123, 8)
+    first, rest = encoder.head[0], encoder.head[1:]
+    assert first.in_features == 123 * 8
+    with torch.no_grad():
+        own = first.weight.reshape(8, 123, 8)  # (hidden, token, feature)
+        hidden = torch.einsum("btf,htf->bh", features, own) + first.bias
+        read = encoder.quantiles(features)
+        torch.testing.assert_close(read, rest(hidden).reshape(4, 3, 5), rtol=1e-4, atol=1e-5)
+        assert (encoder.quantiles(features.flip(1)) - read).abs().max() > 1e-3
 
 
 def test_heads_answer_in_32_bits(encoder):
@@ -175,6 +199,7 @@ def test_both_sizes_can_be_built():
     [
         ({"input": "raw"}, "no input 'raw': there are desa, normalise"),
         ({"block": "gru"}, "no block 'gru': there are desa, conformer"),
+        ({"pooling": "max"}, "no pooling 'max': there are mean, flatten"),
         ({"heads": 3}, "3 heads do not divide"),
     ],
 )

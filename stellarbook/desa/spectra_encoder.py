@@ -34,6 +34,7 @@ PAPER = {
     "blocks": 8,
     "heads": 8,
     "head": 1024,
+    "pooling": "mean",
 }
 SMALL = {
     "stem": 32,
@@ -42,7 +43,9 @@ SMALL = {
     "blocks": 2,
     "heads": 4,
     "head": 128,
+    "pooling": "flatten",
 }
+POOLINGS = ("mean", "flatten")
 
 
 class SpectraEncoder(nn.Module):
@@ -64,6 +67,9 @@ class SpectraEncoder(nn.Module):
         Blocks of that kind and their attention heads.
     head : int
         Hidden units of the two-layer perceptron.
+    pooling : str
+        What of the tokens the perceptron reads: "mean", their average, as the authors have it, or
+        "flatten", each token with weights of its own, so that it knows which lines are whose.
     dropout : float
         In the blocks and the head.
     scale : Labels
@@ -85,8 +91,9 @@ class SpectraEncoder(nn.Module):
 
     Notes
     -----
-    Departures: tokens are averaged, not added up; the spectra are not padded from 3600 to 4096
-    pixels but to the next multiple of what the pooling needs, and the padding is not filled.
+    Departures: "mean" averages the tokens, which the paper adds up, and "flatten" is ours; the
+    spectra are not padded from 3600 to 4096 pixels but to the next multiple of what the pooling
+    needs, and the padding is not filled.
     Shown in chapter 02.
     """
 
@@ -101,22 +108,29 @@ class SpectraEncoder(nn.Module):
         blocks=PAPER["blocks"],
         heads=PAPER["heads"],
         head=PAPER["head"],
+        pooling=PAPER["pooling"],
         dropout=0.2,
         scale=SOLAR,
     ):
         super().__init__()
-        for name, value, known in (("input", input, spectra_input.GRIDS), ("block", block, BLOCKS)):
+        for name, value, known in (
+            ("input", input, spectra_input.GRIDS),
+            ("block", block, BLOCKS),
+            ("pooling", pooling, POOLINGS),
+        ):
             if value not in known:
                 raise ValueError(f"no {name} {value!r}: there are {', '.join(known)}")
         self.settings = {
             **{"input": input, "block": block, "stem": stem, "stride": stride},
             **{"channels": tuple(channels), "blocks": blocks, "heads": heads},
-            **{"head": head, "dropout": dropout},
+            **{"head": head, "pooling": pooling, "dropout": dropout},
         }
         self.scale, self.metadata = scale, {}
         self.margins = np.zeros((len(LABELS), len(QUANTILES) // 2))
         widths, d = (stem, *channels), channels[-1]
-        self.pad = -len(spectra_input.GRIDS[input]) % (stride * 2 ** len(channels))
+        pixels, width = len(spectra_input.GRIDS[input]), stride * 2 ** len(channels)
+        self.pad = -pixels % width
+        tokens = (pixels + self.pad) // width
         self.cnn = nn.Sequential(
             _convolution(1, stem, stride),
             *(
@@ -132,7 +146,7 @@ class SpectraEncoder(nn.Module):
             BLOCKS[block](d, heads, dropout=dropout) for _ in range(blocks)
         )
         self.head = nn.Sequential(
-            nn.Linear(d, head),
+            nn.Linear(d * tokens if pooling == "flatten" else d, head),
             nn.BatchNorm1d(head),
             nn.SiLU(),
             nn.Dropout(dropout),
@@ -157,7 +171,8 @@ class SpectraEncoder(nn.Module):
 
     def quantiles(self, features):
         """(B, L, D) -> (B, labels, levels): standardised labels at `QUANTILES`, not calibrated."""
-        return answers(self.head, features.mean(dim=1))
+        pooled = features.flatten(1) if self.settings["pooling"] == "flatten" else features.mean(1)
+        return answers(self.head, pooled)
 
     def forward(self, x):
         """(B, N) -> the filled spectrum (B, N) and the quantiles (B, labels, levels)."""
@@ -203,7 +218,8 @@ class SpectraEncoder(nn.Module):
     def embed(self, spectra, *, batch_size=256, device="auto"):
         """Return features of spectra as they were read, after the blocks, averaged over tokens.
 
-        Parameters are those of `predict`.
+        Parameters are those of `predict`. With the pooling "flatten" the average leaves out where
+        in the spectrum a feature is, which the labels are read from, too: take `tokens` for that.
 
         Returns
         -------

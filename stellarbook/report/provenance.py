@@ -25,7 +25,7 @@ from pathlib import Path
 import nbformat
 
 from stellarbook.data import archives
-from stellarbook.data.survey_files.layout import stem
+from stellarbook.data.survey_files import loading
 from stellarbook.report import chapters
 
 KEY = "stellarbook"
@@ -150,9 +150,10 @@ def data(notebook, root=chapters.ROOT):
     found = {f"{archive.name} {archive.version}": archive.sha256 for archive in needed}
     # Survey files are the reader's own: whoever rebuilds the page needs them too.
     for survey in re.findall(r'survey_files\.load\(\s*"(\w+)"', chapters.code(notebook)):
-        file = Path(os.environ.get("STELLARBOOK_DATA", "")) / f"{stem(survey)}.npz"
-        if os.environ.get("STELLARBOOK_DATA") and file.exists():
-            found[f"STELLARBOOK_DATA/{file.name}"] = archives.sha256(file)
+        if folder := os.environ.get(loading.VARIABLE):
+            for name in loading.SAMPLES[survey].files:
+                if (file := Path(folder) / name).exists():
+                    found[f"{loading.VARIABLE}/{name}"] = archives.sha256(file)
     return found
 
 
