@@ -20,6 +20,7 @@ from test_spectra_training import (
 
 from stellarbook.desa.spectra_training import (
     mask_pixels,
+    measure_norms,
     pretrain,
     quantiles,
     train_on_labels,
@@ -47,6 +48,56 @@ def test_keep_norms():
     assert not same(statistics(pretrained), statistics(moved))
     assert history.rows[0]["loss"] == pytest.approx(expected, rel=1e-5)
     assert not same(weights(pretrained, "head.0"), weights(kept, "head.0"))
+
+
+def test_norms_are_the_samples_statistics():
+    sample, model = toy(21), make(dropout=0.9)
+    x = torch.nn.functional.pad(sample.x.float(), (0, model.pad))[:, None]
+    before = weights(model)
+    measure_norms(model, sample, device="cpu")
+    first, second = (part[:2] for part in model.cnn[:2].children())
+    with torch.no_grad():
+        seen = first[0](x)
+        torch.testing.assert_close(first[1].running_mean, seen.mean(dim=(0, 2)))
+        torch.testing.assert_close(first[1].running_var, seen.var(dim=(0, 2)))
+        # The next one sees what the first makes of its own batch, as in training.
+        deeper = second[0][0](torch.nn.functional.silu(first[1].train()(seen)))
+        torch.testing.assert_close(second[0][1].running_mean, deeper.mean(dim=(0, 2)))
+        # No dropout: the features of the head's norm are those that are read out.
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.eval()
+        features = model.features(model.tokens(sample.x.float())).mean(dim=1)
+        hidden = model.head[0](features)
+    torch.testing.assert_close(model.head[1].running_var, hidden.var(dim=0), rtol=1e-3, atol=1e-6)
+    after = weights(model)
+    assert all(torch.equal(before[k], after[k]) for k, _ in model.named_parameters())
+
+
+def test_norms_are_averaged_over_equal_batches():
+    sample, model = toy(9), make()
+    means = []
+    for part in torch.arange(9).tensor_split(3):
+        measure_norms(model, sample[part], device="cpu")
+        means.append(model.cnn[0][1].running_mean.clone())
+    # In any order: the first convolution's mean does not depend on the batches.
+    measure_norms(model, sample, batch_size=4, device="cpu")
+    torch.testing.assert_close(model.cnn[0][1].running_mean, torch.stack(means).mean(dim=0))
+    assert not model.training and not any(m.training for m in model.modules())
+    assert {m.momentum for m in model.modules() if hasattr(m, "momentum")} == {0.1}
+    # A remainder of one star would have no variance.
+    measure_norms(model, sample, batch_size=8, device="cpu")
+    few = statistics(model)
+    measure_norms(model, sample, most=2, device="cpu")
+    assert all(v.isfinite().all() for v in few.values()) and not same(few, statistics(model))
+
+
+def test_networks_without_norms_are_left_alone():
+    model = make("cnn")
+    before = weights(model)
+    measure_norms(model, toy(4), device="cpu")
+    assert same(before, weights(model))
 
 
 @pytest.mark.parametrize("network", NETWORKS)

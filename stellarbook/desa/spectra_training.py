@@ -147,6 +147,48 @@ def train_on_labels(
     return _fit(model, loss, train, val, settings, **training)
 
 
+def measure_norms(model, sample, *, most=12_800, seed=0, batch_size=512, device="auto"):
+    """Measure the statistics of BatchNorm anew, on whole spectra and without dropout.
+
+    What a training leaves are moving averages over the last few hundred spectra: their noise is a
+    bias of everything that the network reads.
+
+    Parameters
+    ----------
+    model : module with ``.read``
+        In place; it comes back in eval mode.
+    sample : SpectraSample
+        Spectra like those that it was trained on.
+    most : int
+        Of these, drawn at random.
+    seed : int
+        Of the draw.
+    batch_size, device
+        As `quantiles`.
+
+    Notes
+    -----
+    Wu & Johnson (2021), arXiv:2105.07576, section 3. Shown in chapter 02.
+    """
+    device = pick_device(device)
+    model.to(device).eval()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(seed))[:most]
+    with torch.no_grad():
+        for part in order.tensor_split(-(-len(order) // batch_size)):  # of equal weight
+            model.read(sample.x[part].to(device).float())
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
 def quantiles(model, sample, batch_size=512, device="auto"):
     """Quantiles of a sample's labels, (n, labels, levels), in their units, not calibrated."""
     return restore(model.scale, run(model, model.read, sample.x, batch_size, device))
