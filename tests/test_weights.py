@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from stellarbook.data import xp_apogee
+from stellarbook.data import splits, survey_files, xp_apogee
+from stellarbook.desa import SpectraEncoder
 from stellarbook.learn import metrics
 from stellarbook.learn.checkpoint import load_weights
 from stellarbook.learn.specialist import MLPEnsemble
@@ -23,13 +24,34 @@ def test_the_specialist_scores_what_the_ledger_says():
     stars = xp.table.iloc[test]
     predicted = MLPEnsemble.load(path).predict(stars[about["inputs"]].to_numpy(dtype=float))
     found = metrics.scatter(predicted - stars[about["labels"]].to_numpy(), axis=0)
-    rows = {
-        row["id"]: row["value"]
-        for row in json.loads((chapters.ROOT / "book/ledger.json").read_text())
-    }
-    said = [rows[f"xp_baselines.specialist.{label}_scatter"] for label in about["labels"]]
+    said = [ledger()[f"xp_baselines.specialist.{label}_scatter"] for label in about["labels"]]
     # Weights are stored in half precision: that costs less than a hundredth of the scatter.
     np.testing.assert_allclose(found, said, rtol=0.01)
+
+
+def test_the_spectra_encoder_scores_what_the_ledger_says():
+    if not survey_files.available("lamost"):
+        pytest.skip("real survey files: set STELLARBOOK_DATA")
+    lamost = survey_files.load("lamost", where="snrg > 20 and teff.notna() and z.notna()")
+    everyone = survey_files.load("lamost", where="teff.notna() and z.notna()").table
+    parts = splits.ranked(everyone["star"].unique())
+    rows = np.flatnonzero(lamost.table["star"].isin([*parts["val"], *parts["test"]]))
+    encoder = SpectraEncoder.load(WEIGHTS / "spectra_encoder")
+    predicted = encoder.predict([lamost.spectrum(row) for row in rows])
+    judged = (predicted.flag == "").to_numpy()  # some have lost their red arm
+    assert judged.mean() > 0.99
+    truth = lamost.table.iloc[rows].reset_index()
+    for label in ("teff", "logg", "feh"):
+        found = (predicted[label] - truth[label]).abs().mean()
+        said = ledger()[f"desa.spectra.real_lamost.{label}_mae"]
+        assert found == pytest.approx(said, rel=0.02), label
+        inside = truth[label].between(predicted[f"{label}_lo80"], predicted[f"{label}_hi80"])
+        assert 0.7 < inside[judged].mean() < 0.9, label
+
+
+def ledger():
+    rows = json.loads((chapters.ROOT / "book/ledger.json").read_text())
+    return {row["id"]: row["value"] for row in rows}
 
 
 def test_every_weight_has_a_card():

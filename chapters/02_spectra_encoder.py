@@ -174,9 +174,9 @@ def legend_above(axis, ncols):
 # $$ (eq-score)
 #
 # every interval of $1-\alpha$, here $80\,\%$ and $50\,\%$, has its ends moved
-# outwards by the $\lceil(n+1)(1-\alpha)\rceil$-th smallest $E_i$ (inwards, where
-# that is negative). Then a new star *of the same kind* lies inside with a
-# probability of at least $1-\alpha$, however bad the network is.
+# outwards by the $\lceil(n+1)(1-\alpha)\rceil$-th smallest $E_i$ (inwards,
+# where that is negative). Then a new star *of the same kind* lies inside with
+# a probability of at least $1-\alpha$, however bad the network is.
 
 # %% [markdown]
 # ## The data
@@ -565,8 +565,8 @@ glue("weights", weights(encoder), display=False)
 # {glue:text}`minutes:.1f` minutes for {glue:text}`long_steps:,.0f` steps, and
 # {glue:text}`settle_minutes:.1f` more to settle (a finished training is read
 # from its checkpoint, so the card above may not include this). The encoders
-# that are compared below had {glue:text}`short_steps:,.0f` steps with holes and
-# {glue:text}`settle_share:.2f` times as many on whole spectra; the other
+# that are compared below had {glue:text}`short_steps:,.0f` steps with holes
+# and {glue:text}`settle_share:.2f` times as many on whole spectra; the other
 # networks as many in all, on whole spectra.
 
 # %% tags=["hide-input"]
@@ -652,13 +652,15 @@ for name in before:
 # {glue:text}`feh_settled_median:+.3f` dex after. (The scatter would fall with
 # more steps of any kind.)
 #
-# A second bias is BatchNorm's. Read out, it divides by moving averages over the
-# features of the last few hundred spectra, and the noise of these moves all stars
-# together. Measured anew, on many more spectra and without dropout
-# {cite}`wu2021batch`, the statistics take the median error in $T_{\rm eff}$ from
-# {glue:text}`teff_settled_median:+.0f` to {glue:text}`teff_norms_median:+.0f` K.
-# This is done to every network that is judged below, but in the ablations and
-# in the search for settings.
+# A second bias can be BatchNorm's. Read out, it divides by moving averages
+# over the features of the last few hundred spectra, and the noise of these
+# moves all stars together. So its statistics are measured anew, on many more
+# spectra {cite}`wu2021batch`: the median error in $T_{\rm eff}$ is
+# {glue:text}`teff_norms_median:+.0f` K where it was
+# {glue:text}`teff_settled_median:+.0f` K. One training may gain or lose by it;
+# what is gone is the luck of the last few batches. This is done to every
+# network that is judged below, but in the ablations and in the search for
+# settings.
 
 # %% [markdown]
 # ### Filling in
@@ -915,19 +917,20 @@ pd.DataFrame(
 # Its labels are APOGEE's too, but its spectra are real and its training labels
 # LASP's: its errors hold the difference of two label scales, which ours do
 # not. So the numbers cannot be compared. The order can be asked of ours; but
-# theirs rests on differences of one to four per cent, and our recurrent network
-# is not StarGRUNet. The verdicts of the introduction, but for that on coverage,
-# are of the encoder with the paper's weights and the authors' averages, the
-# last row but one; its block, its preprocessing and its steps on whole spectra
-# are ours.
+# theirs rests on differences of one to four per cent, and our recurrent
+# network is not StarGRUNet. The verdicts of the introduction, but for that on
+# coverage, are of the encoder with the paper's weights and the authors'
+# averages, the last row but one; its block, its preprocessing and its steps on
+# whole spectra are ours.
 #
 # Judged by the spread over seeds (with one seed nothing is decided), our
 # encoder beats the baselines beyond two standard errors in:
 # {glue:text}`wins`. It does not in: {glue:text}`losses`. With weights and
 # averages it does in: {glue:text}`wins_paper`; not in:
-# {glue:text}`losses_paper`. A plain CNN is strong here: its dense layer knows
-# the place of every line from the first step, and it spends none of its steps
-# on spectra with holes.
+# {glue:text}`losses_paper`. The plain CNN does well with a fraction of the
+# arithmetic. It shares with our encoder a dense layer that knows the place of
+# every line, and is spared the steps on spectra with holes. What more steps
+# bring the encoder is in the last row.
 
 # %% tags=["remove-cell"]
 for key, row in (("", "encoder"), ("_paper", list(compared)[-1])):
@@ -1269,10 +1272,10 @@ for j, label in enumerate(LABELS):
 # {glue:text}`settle_share:.2f` times as many to settle, that differ in one
 # thing from the first (the paper's preprocessing in several at once). Settling
 # narrows the differences; so short, they rank gross effects only: ridge
-# regression, with all training stars, errs by {glue:text}`ablation_ridge:.0f` K
-# in $T_{\rm eff}$ on these test stars. The last two are
-# controls: with shuffled labels nothing can be learned; with pixels in another
-# order, the same everywhere, nothing is lost but neighbourhood.
+# regression, with all training stars, errs by {glue:text}`ablation_ridge:.0f`
+# K in $T_{\rm eff}$ on these test stars. The last two are controls: with
+# shuffled labels nothing can be learned; with pixels in another order, the
+# same everywhere, nothing is lost but neighbourhood.
 
 
 # %%
@@ -1635,6 +1638,10 @@ for label in LABELS:
 # {glue:text}`ratio_feh:.2f`. The encoder for all kinds scatters by
 # {glue:text}`ratio_all_teff:.2f`, {glue:text}`ratio_all_logg:.2f` and
 # {glue:text}`ratio_all_feh:.2f` times the bound.
+#
+# The ratio grows with the signal-to-noise: beside the noise stands an error of
+# the network's own, which does not shrink with it. Longer training makes it
+# smaller.
 
 # %% [markdown]
 # ## Real LAMOST spectra
@@ -1729,8 +1736,8 @@ if has_files:
 # spectral type A to G) some are drawn, and the encoder learns further from
 # them alone. The same network from scratch (ten times the passes, but as all
 # no more than {glue:text}`few_steps` steps) and ridge regression (a fifth of
-# its stars choose its settings) get the same stars. All are judged on real test
-# stars of $4800$–$7500$ K with $\log g>3.2$ and S/N > 40 in the $g$ band.
+# its stars choose its settings) get the same stars. All are judged on real
+# test stars of $4800$–$7500$ K with $\log g>3.2$ and S/N > 40 in the $g$ band.
 
 
 # %%
@@ -1997,8 +2004,8 @@ if has_files:
 #
 # The share of test stars inside the intervals. From simulated to real stars
 # two things change at once, the label scale and the spectra (and the real ones
-# have S/N > 20, the simulated ones less, too); the paper's drop is of the scale
-# alone. So our verdict on coverage, which is of our encoders, is of both
+# have S/N > 20, the simulated ones less, too); the paper's drop is of the
+# scale alone. So our verdict on coverage, which is of our encoders, is of both
 # together. On real stars the share itself is uncertain by some hundredths: so
 # few calibrate it and test it.
 
@@ -2232,15 +2239,16 @@ HTML(claims.table("02_spectra_encoder").to_html(index=False, border=0))
 #
 # * Spectra are normalised by a running percentile, in the blue arm and around
 #   Hα; the paper's preprocessing is an ablation.
-# * After the paper's training there are as many steps on whole spectra, and the
-#   statistics of BatchNorm are measured anew.
+# * After the paper's training there are as many steps on whole spectra, and
+#   the statistics of BatchNorm are measured anew.
 # * Hidden pixels take values of other pixels of the batch; the authors draw
 #   from a range that the first spectrum sets.
-# * The dense layers read every token with weights of its own; the authors' code
-#   adds tokens up. Where that is compared, they are averaged.
+# * The dense layers read every token with weights of its own; the authors'
+#   code adds tokens up. Where that is compared, they are averaged.
 # * The loss is not weighted by S/N, but for the readers of one kind of star.
 #   Where weights are compared, it is a weighted mean, so that S/N sets shares
-#   and not the size of a step; the authors' code weighs the labels' half alone.
+#   and not the size of a step; the authors' code weighs the labels' half
+#   alone.
 # * The canonical Conformer block; the authors' is an ablation.
 # * $T_{\rm eff}$ is learnt as its logarithm, all labels standardised; the
 #   authors divide $T_{\rm eff}$ by the Sun's.
