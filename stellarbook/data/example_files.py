@@ -49,9 +49,4 @@ def prepare() -> None:
 
 
 def _folder() -> Path:
-    return archives.distil("example_files", NEEDS, _build, version=1, size=5_500_000)
-
-
-def _build(folder: Path) -> None:
-    for archive, member in FILES.values():
-        (folder / Path(member).name).write_bytes(archives.read(archive, member))
+    return archives.members("example_files", FILES, version=1, size=5_500_000)
