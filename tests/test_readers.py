@@ -14,7 +14,6 @@ import sys
 import tarfile
 import warnings
 import zipfile
-from datetime import timedelta
 from pathlib import Path
 
 import matplotlib
@@ -23,7 +22,8 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from hypothesis import HealthCheck, given, settings
+from damage import damage, thorough
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
@@ -560,6 +560,8 @@ def test_text(tmp_path):
         (["5000 1 nan", "5001 1 -1"], "all pixels are masked"),
         (["nan 1 1", "5001 1 1"], "wave: expected finite"),
         (["a,b", "5000,1", "5001,1"], "expected a wavelength and a flux"),
+        (["time,flux", "5000,1", "5001,1"], "read light curves with read_light_curve"),
+        (["2455000.5 1", "2455000.6 1"], "look like Julian dates: read light curves with"),
         (["wave,flux,error", "5000,1", "5001,1"], "names 3 columns, the rows have 2"),
         (["hello world"], "0 lines of numbers"),
         ([" ", ""], "the file is empty"),
@@ -612,7 +614,7 @@ def test_wrong_survey():
         with pytest.raises(ReadError, match=f"expected a file of {survey}, this is one of {found}"):
             read_spectrum(path, survey)
     light_curve = next(NATIVE.glob("kepler_llc/*.fits"))
-    with pytest.raises(ReadError, match="telescope: Kepler"):
+    with pytest.raises(ReadError, match="Kepler, K2 or TESS: read light curves with"):
         read_spectrum(light_curve)
     with pytest.raises(ReadError, match="none of the surveys"):
         read_spectrum(NATIVE / "galah/210115.fits")
@@ -682,43 +684,6 @@ def outcome(path, content, **options):
             good = ~spectrum.mask
             assert np.isfinite(spectrum.flux[good]).all() and (spectrum.ivar[good] > 0).all()
     assert not caught, caught[0]
-
-
-@st.composite
-def damage(draw):
-    """Draw a function that damages bytes: cuts, flips, deletions, zeroed or repeated blocks."""
-    # Half of the flips fall into the first header, where they hurt most.
-    place = st.one_of(st.floats(0, 1), st.floats(0, 0.05))
-    flips = draw(st.lists(st.tuples(place, st.integers(0, 255)), max_size=8))
-    block = draw(
-        st.none()
-        | st.tuples(place, st.integers(1, 6000), st.sampled_from("delete zero twice".split()))
-    )
-    cut = draw(st.none() | st.floats(0, 1))
-
-    def apply(content):
-        content = bytearray(content)
-        for where, value in flips:
-            content[int(where * (len(content) - 1))] = value
-        if block:
-            start, size, how = int(block[0] * len(content)), block[1], block[2]
-            piece = content[start : start + size]
-            content[start : start + size] = {
-                "delete": b"",
-                "zero": bytes(len(piece)),
-                "twice": piece * 2,
-            }[how]
-        return bytes(content if cut is None else content[: int(cut * len(content))])
-
-    return apply
-
-
-def thorough(examples):
-    return settings(
-        max_examples=examples,
-        deadline=timedelta(seconds=30),  # nothing hangs
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
 
 
 @native
@@ -844,19 +809,36 @@ def test_arms_may_overlap():
 
 
 def test_light_curve():
-    curve = LightCurve([0, 1, 1, 2], [1, np.nan, 1, 1], [1, 1, 0, 1], [0, 0, 0, 16])
-    np.testing.assert_array_equal(curve.quality == 0, [True, False, False, False])
-    assert curve.quality[3] == 16 and len(curve) == 4
-    for changes, fault in (
-        ({"time": [1, 0]}, "time"),
-        ({"time": [np.nan, 0]}, "time"),
-        ({"quality": [-1, 0]}, "quality"),
+    error, bad = [1, 1, 0, np.inf, np.nan, 1], np.arange(6) == 5
+    flux = [1, np.nan, 1, 1, 1, 1]
+    curve = LightCurve(np.arange(6), flux, error, bad)
+    np.testing.assert_array_equal(curve.mask, [False, True, True, True, False, True])
+    assert bad.sum() == 1  # the caller's array is the caller's
+    assert (curve.quarter == -1).all() and (curve.quality == 0).all() and len(curve) == 6
+    curve = LightCurve([0, 1], [1, 1], [1, 1], [0, 0], quarter=[2, 3], quality=[0, 16])
+    assert curve.quarter.tolist() == [2, 3] and curve.quality.tolist() == [0, 16]
+    assert not curve.mask.any()  # which bits are bad the readers know
+
+
+@pytest.mark.parametrize(
+    "changes, fault",
+    [
+        ({"time": [1, 0]}, "time: expected increasing times, 0 follows 1 at cadence 1"),
+        ({"time": [1, 1]}, "time: expected increasing"),
+        ({"time": [np.nan, 0]}, "time: expected finite"),
+        ({"flux": [[1, 1]]}, r"flux: expected \(n,\)"),
+        ({"quality": [-1, 0]}, "quality: expected whole numbers, 0"),
         ({"quality": [0.5, 0]}, "quality"),
-        ({"error": [1]}, "different lengths"),
-    ):
-        sound = {"time": [0, 1], "flux": [1, 1], "error": [1, 1], "quality": [0, 0]}
-        with pytest.raises(ValueError, match=fault):
-            LightCurve(**(sound | changes))
+        ({"quarter": [-2, 0]}, "quarter: expected whole numbers, -1"),
+        ({"quarter": [1]}, "different lengths"),
+        ({"flux_err": [1]}, "different lengths"),
+    ],
+)
+def test_impossible_light_curves(changes, fault):
+    sound = {"time": [0, 1], "flux": [1, 1], "flux_err": [1, 1], "mask": [0, 0]}
+    LightCurve(**sound)
+    with pytest.raises(ValueError, match=fault):
+        LightCurve(**(sound | changes))
 
 
 def test_air_to_vacuum():

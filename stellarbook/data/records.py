@@ -87,47 +87,72 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class LightCurve:
-    """One star's brightness over time.
+    """One star's brightness over time, cadence by cadence; gaps stay gaps.
 
     Attributes
     ----------
     time : (n,) float64
-        Days since ``meta["time_zero"]`` (a Julian date), not decreasing.
-    flux, error : (n,) float64
-        In the unit that ``meta["unit"]`` names; NaN where there is no measurement.
-    quality : (n,) int64
-        The mission's flags; 0 is good. Added here: bit 62 where the flux or error is not finite
-        or the error not positive, so that ``quality == 0`` alone selects what can be used.
+        Days since ``meta["time_zero"]``, strictly increasing.
+    flux : (n,) float64
+        In the unit that ``meta["unit"]`` names.
+    flux_err : (n,) float64
+        Standard error of ``flux``; NaN: unknown.
+    mask : (n,) bool
+        True = must not be used: the mission's bad bits and, added here, a flux that is not finite
+        and an error that is infinite or not positive. Under the mask flux and flux_err are what
+        the file holds (NaN stays NaN).
+    quarter : (n,) int64, optional
+        Kepler's quarter, K2's campaign, TESS's sector of each cadence; −1, the default: unknown.
+    quality : (n,) int64, optional
+        The mission's flags as the file has them, 0, the default: none. Which of them are bad
+        ``mask`` says; here they are for whoever judges otherwise.
     meta : dict
-        As of `Spectrum`.
+        Of light curves that `read_light_curve` returns: ``survey``, ``file``, ``object``;
+        ``unit``; ``time_zero``, the barycentric Julian date (TDB) at which time is 0 (Kepler
+        counts from 2454833, TESS from 2457000; NaN: unknown); ``cadence``, the median step (days);
+        ``quarters``, a tuple of those in ``quarter``; ``untimed``, the number of cadences that the
+        file gives no time: these alone are left out; ``magnitude`` in ``band``; ``ra, dec`` (deg);
+        ``labels``, a dict of stellar parameters (``teff`` K, ``logg``, ``feh`` …) that the file
+        itself carries; ``header``, the primary FITS header's cards. Unknown numbers are NaN.
 
     Raises
     ------
     RecordError
         Naming the array: not one-dimensional, of another length, empty; a time that is not finite
-        or decreases; a quality that is negative or no whole number.
+        or does not increase; a quarter below −1, a quality that is negative or no whole number.
     """
 
     time: np.ndarray
     flux: np.ndarray
-    error: np.ndarray
-    quality: np.ndarray
+    flux_err: np.ndarray
+    mask: np.ndarray
+    quarter: np.ndarray | None = None
+    quality: np.ndarray | None = None
     meta: dict = field(default_factory=dict)
 
-    NO_MEASUREMENT = 1 << 62  # no annotation: a constant, not a field
-
     def __post_init__(self):
-        arrays = {name: _vector(self, name, float) for name in ("time", "flux", "error")}
+        arrays = {name: _vector(self, name, float) for name in ("time", "flux", "flux_err")}
         time, flux, error = arrays.values()
-        if not np.isfinite(time).all() or (np.diff(time) < 0).any():
-            raise RecordError("time: expected finite times that do not decrease")
-        quality = _vector(self, "quality", np.int64)
-        if (quality < 0).any() or (np.asarray(self.quality) != quality).any():
-            raise RecordError("quality: expected whole numbers, 0 or greater")
-        _same_length(arrays | {"quality": quality})
-        lost = ~np.isfinite(flux) | ~((error > 0) & (error < np.inf))
-        quality[lost] |= self.NO_MEASUREMENT
-        _store(self, arrays | {"quality": quality})
+        if not np.isfinite(time).all():
+            raise RecordError("time: expected finite times")
+        if (late := np.flatnonzero(np.diff(time) <= 0)).size:
+            first, second = time[late[0] : late[0] + 2]
+            raise RecordError(
+                f"time: expected increasing times, {second:.8g} follows {first:.8g} at "
+                f"cadence {late[0] + 1}"
+            )
+        arrays["mask"] = mask = _vector(self, "mask", bool)
+        for name, least, default in (("quarter", -1, -1), ("quality", 0, 0)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.full(len(time), default))
+            arrays[name] = _vector(self, name, np.int64)
+            if (arrays[name] < least).any() or (
+                np.asarray(getattr(self, name)) != arrays[name]
+            ).any():
+                raise RecordError(f"{name}: expected whole numbers, {least} or greater")
+        _same_length(arrays)
+        mask |= ~np.isfinite(flux) | (error <= 0) | np.isinf(error)
+        _store(self, arrays)
 
     def __len__(self) -> int:
         return len(self.time)

@@ -1,25 +1,25 @@
-"""Read a downloaded spectrum, of whichever survey: ``read_spectrum("spec-….fits.gz")``.
+"""Read a downloaded spectrum or light curve: ``read_spectrum("spec-….fits.gz")``.
 
-The survey is recognised from the file, never from its name. Whatever is wrong with a file ends in
-one exception, `ReadError`, that says which file, where in it, and what was expected: so that a run
-over a hundred thousand downloads can note it and go on. Shown in chapter 01.
+Light curves have `read_light_curve`. The survey or mission is recognised from the file, never from
+its name. Whatever is wrong with a file ends in one exception, `ReadError`, that says which file,
+where in it, and what was expected: so that a run over a hundred thousand downloads can note it and
+go on. Shown in chapter 01.
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from astropy.io import fits
 
-from stellarbook.data.readers import apogee, desi, gaia, galah, lamost, sdss, text
-from stellarbook.data.readers.files import ReadError, member, open_fits, unpacked
-from stellarbook.data.records import RecordError, Spectrum
+from stellarbook.data.readers import gaia, galah, text
+from stellarbook.data.readers.files import ReadError, member, named, open_fits, unpacked
+from stellarbook.data.readers.light_curves import read_light_curve
+from stellarbook.data.readers.recognise import SPECTRA as FITS
+from stellarbook.data.readers.recognise import contents, light_curve_of, spectrum_of
+from stellarbook.data.records import Spectrum
 
-__all__ = ["SURVEYS", "ReadError", "read_spectrum"]
+__all__ = ["SURVEYS", "ReadError", "read_light_curve", "read_spectrum"]
 
-# Surveys whose spectra are FITS files of their own; each module has `matches` and `read`.
-FITS = {"lamost": lamost, "sdss": sdss, "desi": desi, "apogee": apogee, "galah": galah}
 GAIA = ("gaia_xp_continuous", "gaia_xp_sampled")
 SURVEYS = (*FITS, *GAIA, "text")
 MANY = ("desi", *GAIA)  # one file may hold many stars
@@ -62,9 +62,9 @@ def read_spectrum(
     ------
     ReadError
         Naming file, HDU or column, and what was expected: a file that is missing, empty,
-        truncated or garbage, of another survey or of none that is known, with an extension or
-        column missing, with wavelengths that do not increase, or without one good pixel. A Gaia
-        spectrum with only BP or RP is read, the other half masked.
+        truncated or garbage, of another survey or of none that is known, a light curve, with
+        an extension or column missing, with wavelengths that do not increase, or without one good
+        pixel. A Gaia spectrum with only BP or RP is read, the other half masked.
     ValueError
         The arguments themselves are impossible.
     """
@@ -78,23 +78,10 @@ def read_spectrum(
 
 
 def _read(path: Path, survey, target, row, air) -> Spectrum:
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            # Of a damaged file astropy warns at length: what matters becomes an error below.
-            warnings.simplefilter("ignore")
-            spectrum = _parse(unpacked(path), survey, target, row, air)
-            if spectrum.mask.all():
-                raise ReadError("all pixels are masked: expected at least one good pixel")
-    except (ReadError, RecordError) as error:
-        raise ReadError(f"{path}: {error}") from error.__cause__
-    except ImportError:
-        raise  # the installation's fault, not the file's
-    except Exception as error:
-        # Of damaged bytes astropy, zipfile and numpy raise almost anything.
-        raise ReadError(
-            f"{path}: damaged, or no {survey or 'spectrum'} file "
-            f"({type(error).__name__}: {str(error)[:300]})"
-        ) from error
+    with named(path, survey or "spectrum"):
+        spectrum = _parse(unpacked(path), survey, target, row, air)
+        if spectrum.mask.all():
+            raise ReadError("all pixels are masked: expected at least one good pixel")
     spectrum.meta["file"] = path.name
     return spectrum
 
@@ -128,17 +115,13 @@ def _parse(data: bytes, survey, target, row, air) -> Spectrum:
 
 
 def _recognised(hdus: fits.HDUList) -> str:
-    for name, module in FITS.items():
-        if module.matches(hdus):
-            return name
-    known = gaia.kind(gaia.fits_table(hdus))
-    if known:
+    if known := spectrum_of(hdus):
         return known
-    found = ", ".join(hdu.name or "unnamed" for hdu in hdus)
-    telescope = str(hdus[0].header.get("TELESCOP", "unknown")).strip()
+    if known := light_curve_of(hdus):
+        raise ReadError(f"a file of {known}: read light curves with read_light_curve")
     raise ReadError(
         f"a FITS file of none of the surveys known here ({', '.join(SURVEYS[:-1])}); "
-        f"its telescope: {telescope}; its HDUs: {found[:200]}"
+        f"{contents(hdus)}"
     )
 
 

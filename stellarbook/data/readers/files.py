@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -10,12 +11,33 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from stellarbook.data.records import RecordError
+
 LIMIT = 2**31  # bytes, unpacked: above DESI's largest files, below what a laptop holds
 C_KM_S = 299_792.458
 
 
 class ReadError(ValueError):
-    """A file cannot be read as a spectrum; the message names file, place and expectation."""
+    """A file is no such record; the message names file, place and expectation."""
+
+
+@contextmanager
+def named(path: Path, what: str):
+    """Turn whatever reading a damaged file raises into a `ReadError` that begins with its path."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            # Of a damaged file astropy warns at length: what matters becomes an error below.
+            warnings.simplefilter("ignore")
+            yield
+    except (ReadError, RecordError) as error:
+        raise ReadError(f"{path}: {error}") from error.__cause__
+    except ImportError:
+        raise  # the installation's fault, not the file's
+    except Exception as error:
+        # Of damaged bytes astropy, zipfile and numpy raise almost anything.
+        raise ReadError(
+            f"{path}: damaged, or no {what} file ({type(error).__name__}: {str(error)[:300]})"
+        ) from error
 
 
 def unpacked(path: Path) -> bytes:

@@ -1,18 +1,27 @@
-"""Text files of two or three columns: wavelength, flux and, if known, its error."""
+"""Text files of two or three columns: wavelength or time, flux and, if known, its error."""
 
 import re
 
 import numpy as np
 
+from stellarbook.data.readers.cadences import KEPLER_ZERO, TESS_ZERO, light_curve
 from stellarbook.data.readers.files import ReadError, inverse_square, meta
-from stellarbook.data.records import Spectrum, air_to_vacuum
+from stellarbook.data.records import LightCurve, Spectrum, air_to_vacuum
 
-# What a header line may call the columns; without one they are wave, flux, error.
+# Zero points of time that a column's name tells, as (barycentric) Julian dates.
+ZEROS = {"bkjd": KEPLER_ZERO, "btjd": TESS_ZERO, "mjd": 2400000.5}
+# What a header line may call the columns; without one they are wave or time, flux, error.
 NAMES = {
     "wave": ("wave", "wavelength", "lambda", "lam", "wl", "w"),
-    "flux": ("flux", "f", "intensity"),
-    "error": ("error", "err", "sigma", "flux_error", "flux_err", "e_flux", "uncertainty"),
+    "time": ("time", "t", "days", "date", "jd", "bjd", "hjd", *ZEROS),
+    "flux": ("flux", "f", "intensity", "pdcsap_flux"),
+    "error": (
+        *("error", "err", "sigma", "flux_error", "flux_err", "e_flux", "uncertainty"),
+        "pdcsap_flux_err",
+    ),
     "ivar": ("ivar", "flux_ivar"),
+    "quality": ("quality", "sap_quality", "flag", "flags"),
+    "quarter": ("quarter", "campaign", "sector"),
 }
 UNIT = re.compile(r"\s*[\[(][^\])]*[\])]")  # as in "wave [Å]"
 SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
@@ -29,13 +38,18 @@ def read(data: bytes, air: bool) -> Spectrum:
     The estimate is DER_SNR (Stoehr et al. 2008): the median third-order difference of the flux,
     blind to anything smooth over five pixels.
     """
-    names, values = _columns(data)
-    if "wave" not in names or "flux" not in names:
-        raise ReadError(f"columns {', '.join(names)}: expected a wavelength and a flux")
-    columns = dict(zip(names, values.T, strict=True))
+    columns, _ = _columns(data, "wave")
+    if "wave" not in columns or "flux" not in columns:
+        hint = ": read light curves with read_light_curve" if "time" in columns else ""
+        raise ReadError(f"columns {', '.join(columns)}: expected a wavelength and a flux{hint}")
     wave, flux = columns["wave"], columns["flux"]
     if np.nanmax(wave) < 1200:
         raise ReadError(f"wavelengths up to {np.nanmax(wave):g}: expected Å, these look like nm")
+    if np.nanmin(wave) > 2.4e6:
+        raise ReadError(
+            f"wavelengths from {np.nanmin(wave):.9g}: expected Å, these look like Julian dates: "
+            "read light curves with read_light_curve"
+        )
     source = "the file"
     if "ivar" in columns:
         ivar = columns["ivar"]
@@ -53,20 +67,62 @@ def read(data: bytes, air: bool) -> Spectrum:
     )
 
 
-def _columns(data: bytes) -> tuple[list[str], np.ndarray]:
+def read_curve(data: bytes) -> LightCurve:
+    """Read columns of time (days), flux and perhaps its error, as `read` reads a spectrum's.
+
+    With a header line also quality and quarter. Bad is any quality but 0, since a text does not
+    tell what its bits mean. The zero point of time comes from the head ("BJD - 2454833", a column
+    "btjd") or from times that can only be Julian dates; else it is unknown. So is the unit, unless
+    the head has it in brackets, as in "flux [ppm]".
+    """
+    columns, head = _columns(data, "time")
+    if "time" not in columns or "flux" not in columns:
+        hint = ": read spectra with read_spectrum" if "wave" in columns else ""
+        raise ReadError(f"columns {', '.join(columns)}: expected a time and a flux{hint}")
+    unit = re.search(r"\bflux\s*[\[(]([^\])]+)[\])]", head, re.IGNORECASE)
+    quality = columns.get("quality")
+    return light_curve(
+        "text",
+        {},
+        columns["time"],
+        columns["flux"],
+        flux_err=columns.get("error"),
+        bad=None if quality is None else quality != 0,
+        quality=quality,
+        quarter=columns.get("quarter", -1),
+        time_zero=_time_zero(columns["time"], head.lower()),
+        unit=unit[1].strip() if unit else "unknown",
+    )
+
+
+def _time_zero(time: np.ndarray, head: str) -> float:
+    if subtracted := re.search(r"jd\w*\s*[-−–]\s*(24\d{5}(\.\d+)?)", head):
+        return float(subtracted[1])
+    for name, zero in ZEROS.items():
+        if re.search(rf"\b{name}\b", head):
+            return zero
+    with np.errstate(invalid="ignore"):
+        return 0.0 if 2.4e6 < np.nanmin(time) and np.nanmax(time) < 2.5e6 else np.nan
+
+
+def _columns(data: bytes, first: str) -> tuple[dict[str, np.ndarray], str]:
+    """Return the columns by their meaning, the first of any that mean the same, and the head."""
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ReadError(
             "neither FITS, gzip, zip nor text: garbage, or an unknown format"
         ) from error
-    names, rows = None, []
+    names, rows, head = None, [], []
     for i, line in enumerate(lines, 1):
+        if not rows:
+            head.append(line)
         cells = SEPARATOR.split(line.partition("#")[0].strip())
         if cells == [""]:
             continue
         try:
-            rows.append([float(cell) for cell in cells])
+            # pandas writes nothing where there is no number.
+            rows.append([float(cell or "nan") for cell in cells])
         except ValueError as error:
             if names is None and not rows:
                 names = [_meaning(cell) for cell in SEPARATOR.split(UNIT.sub("", line).strip())]
@@ -77,13 +133,16 @@ def _columns(data: bytes) -> tuple[list[str], np.ndarray]:
                 f"line {i}: expected {max(len(rows[0]), 2)} numbers, found {len(cells)}"
             )
     if len(rows) < 2:
-        raise ReadError(f"{len(rows)} lines of numbers: expected a spectrum of two columns or more")
-    names = names or ["wave", "flux", "error"][: len(rows[0])]
+        raise ReadError(f"{len(rows)} lines of numbers: expected two, of two columns or more")
+    names = names or [first, "flux", "error"][: len(rows[0])]
     if len(names) < len(rows[0]):
         names += [f"column {i}" for i in range(len(names), len(rows[0]))]
     if len(names) > len(rows[0]):
         raise ReadError(f"the header names {len(names)} columns, the rows have {len(rows[0])}")
-    return names, np.array(rows)
+    columns = {}
+    for name, values in zip(names, np.array(rows).T, strict=True):
+        columns.setdefault(name, values)
+    return columns, "\n".join(head[:-1])
 
 
 def _meaning(cell: str) -> str:
