@@ -1,5 +1,9 @@
-"""The files of each sample as a `SurveySample`: of `build`'s layout, and packed otherwise."""
+"""The files of each sample as a `SurveySample`: of `build`'s layout, and packed otherwise.
 
+Light curves, each with times of its own, are records by name.
+"""
+
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +11,8 @@ import pandas as pd
 
 from stellarbook.data import xp_basis
 from stellarbook.data.instruments import GALAH
-from stellarbook.data.records import air_to_vacuum
+from stellarbook.data.readers import cadences, kepler
+from stellarbook.data.records import LightCurve, air_to_vacuum
 from stellarbook.data.survey_files.catalogue import stars
 from stellarbook.data.survey_files.grid import rebinned
 from stellarbook.data.survey_files.layout import (
@@ -143,3 +148,33 @@ def mastar_means(path: Path) -> SurveySample:
     wave = 10 ** (first + step * np.arange(flux.shape[1]))
     table = pd.DataFrame({"star": np.arange(len(flux)), "z": 0.0})
     return SurveySample("mastar_means", table, wave, flux, None, "relative")
+
+
+def kepler_lightcurves(path: Path) -> dict[str, LightCurve]:
+    """Read light curves of the Kepler field, by "<source>_<KIC>"; none has errors.
+
+    "LLC": the mission's, quarters joined and each over its median, masked as `readers.kepler` does.
+    "KEPSEISMIC": ppm, without the marks of what was filled in. "PYSYD": whatever unit and zero
+    point pySYD's examples have.
+    """
+    curves = {}
+    with explained(path), np.load(path) as arrays:
+        for key in sorted(key for key in arrays.files if key.endswith("_t")):
+            found = re.fullmatch(r"(LLC|KEPSEISMIC|PYSYD)_(\d+)_t", key)
+            if not found:
+                raise SurveyFilesError(f"{path}: expected <source>_<KIC>_t, found {key}")
+            source, time, values = found[1], arrays[key], arrays[key[:-2] + "_y"]
+            quality = values[:, 1].astype(np.int64) if source == "LLC" else None
+            curves[key[:-2]] = cadences.light_curve(
+                source.lower(),
+                {},
+                time,
+                values[:, 0],
+                bad=None if quality is None else (quality & kepler.bad_bits("kepler")) != 0,
+                quality=quality,
+                object=found[2] if source == "PYSYD" else f"KIC {int(found[2])}",
+                unit={"LLC": "relative", "KEPSEISMIC": "ppm"}.get(source, "unknown"),
+                # Not of PYSYD, whose times may be any telescope's.
+                time_zero=np.nan if source == "PYSYD" else cadences.kepler_zero(time),
+            )
+    return curves

@@ -1,4 +1,4 @@
-"""Real survey spectra as arrays, from the folder that ``STELLARBOOK_DATA`` names.
+"""Real survey spectra and light curves as arrays, from the folder that ``STELLARBOOK_DATA`` names.
 
 Nothing of this is part of the book: without the folder every sample says how to obtain it. Shown in
 chapters 01 and 02.
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stellarbook.data.records import LightCurve
 from stellarbook.data.survey_files import arrays
 from stellarbook.data.survey_files.layout import SurveyFilesMissing, stem
 from stellarbook.data.survey_files.sample import SurveySample
@@ -29,7 +30,7 @@ class Sample:
     files: tuple[str, ...]
     what: str
     how: str
-    read: Callable[[Path], SurveySample] | None = None
+    read: Callable[[Path], SurveySample | dict[str, LightCurve]] | None = None
     layout: str = ""
 
 
@@ -85,6 +86,16 @@ SAMPLES = {
         arrays.mastar_means,
         "flux (n, pixels), log10w0 and dlog: log10 of the first vacuum wavelength (Å) and step",
     ),
+    "kepler_lightcurves": Sample(
+        ("kepler_lightcurves.npz",),
+        "Light curves of Kepler stars: the mission's, KEPSEISMIC's and pySYD's examples",
+        "From the Kepler archive, https://archive.stsci.edu/missions-and-data/kepler, choose stars "
+        "by KIC; it serves the long-cadence files by quarter, and KEPSEISMIC's, "
+        "https://archive.stsci.edu/prepds/kepseismic, which read_light_curve reads one by one.",
+        arrays.kepler_lightcurves,
+        "<source>_<KIC>_t days and <source>_<KIC>_y (n, 1) flux or, of source LLC, (n, 2) flux and "
+        "SAP_QUALITY; sources LLC, KEPSEISMIC, PYSYD",
+    ),
     "sdss": _of_build(
         "sdss",
         "SDSS and BOSS optical spectra",
@@ -117,8 +128,8 @@ SAMPLES = {
 }
 
 
-def load(name: str, where: str | None = None) -> SurveySample:
-    """Load a sample of real spectra.
+def load(name: str, where: str | None = None) -> SurveySample | dict[str, LightCurve]:
+    """Load a sample of real spectra or light curves.
 
     Parameters
     ----------
@@ -131,14 +142,15 @@ def load(name: str, where: str | None = None) -> SurveySample:
         coefficients' correlations.
         "galah": ``object, star, z`` (NaN: some are at rest, some are not), continuum-normalised,
         no errors; arms that overlap nowhere. "mastar_means": means of SDSS's MaStar, ``star, z``,
-        no labels, no errors. Or a survey that `build` has built.
+        no labels, no errors. "kepler_lightcurves": light curves of the Kepler field, no errors.
+        Or a survey that `build` has built.
     where : str, optional
         Rows to read, as `DataFrame.query` takes it: ``"snrg > 40 and teff.notna()"``. Only these
         are ever in memory. For samples in the layout of `build`.
 
     Returns
     -------
-    SurveySample
+    SurveySample, or of "kepler_lightcurves" a dict of "<source>_<KIC>" to `LightCurve`
         ivar is (snr / flux)², 0 where snr is not positive or either is not finite, where flux is 0
         or there is no pixel. LAMOST's unknown ``snrg`` ≤ 0 and ``z`` = −9999 are NaN.
 
