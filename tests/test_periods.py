@@ -64,6 +64,17 @@ def test_two_spots_half_a_period_apart():
     np.testing.assert_allclose(acf_period(equal).period, period / 2, rtol=0.05)
 
 
+def test_which_peaks_compete():
+    # A slow trend of four times the power does not hide a rotation.
+    flux = np.sin(2 * np.pi * TIME / 300) + 0.5 * np.sin(2 * np.pi * TIME / 7)
+    assert acf_period(flux).period == pytest.approx(7, rel=0.05)
+    # A weaker spot on the far side makes a first, lower peak after half a turn.
+    flux = spotted(12.0, (0.02, 0.013))
+    for peaks, period in ((1, 6), (2, 12), (None, 12)):
+        assert acf_period(flux, peaks=peaks).period == pytest.approx(period, rel=0.05)
+    assert acf_period(flux, shortest=15, peaks=1).period == pytest.approx(18, rel=0.05)
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(1e-2, 1e5), st.floats(-10, 10))
 @settings(max_examples=10, deadline=None)
 def test_the_unit_of_flux_does_not_matter(seed, factor, shift):
@@ -99,6 +110,7 @@ def test_only_the_range_is_searched():
         (lambda: acf_period(np.ones((1, 20))), "expected 1 ≤ shortest < longest"),
         (lambda: acf_period(np.ones((1, N)), longest=92.0), "≤ 4470 for curves of 4500"),
         (lambda: acf_period(np.ones((1, N)), shortest=0.0), "0 to 2250 cadences"),
+        (lambda: acf_period(np.ones((1, N)), peaks=0), "peaks is 0: expected None or at least 1"),
         (lambda: lomb_scargle_period(TIME, np.ones(7)), r"expected \(N,\) and \(..., N\)"),
         (lambda: lomb_scargle_period(TIME, TIME, shortest=50), "0 < shortest < longest"),
     ],
@@ -109,7 +121,9 @@ def test_what_cannot_be_searched_is_refused(call, said):
 
 
 @pytest.mark.skipif(not (REAL / "kepler_lightcurves.npz").exists(), reason="no STELLARBOOK_DATA")
-@pytest.mark.parametrize(("kic", "period"), [("003733735", 2.57), ("008006161", 31.7)])
+@pytest.mark.parametrize(
+    ("kic", "period"), [("003733735", 2.57), ("008006161", 31.7), ("010644253", 10.9)]
+)
 def test_real_kepler_stars(kic, period):
     # Published rotation: García et al. (2014); four years of KEPSEISMIC data.
     with np.load(REAL / "kepler_lightcurves.npz") as file:

@@ -51,7 +51,7 @@ def two_views(flux, magnitude, length: int, generator) -> tuple[Channels, Channe
     magnitude : (B,) float
         Absolute magnitudes (`absolute_magnitude`).
     length : int
-        Cadences of a view; `VIEW` in the paper's code.
+        Cadences of a view; `VIEW` in the authors' code.
     generator : torch.Generator
         Draws 2 B starts, even over all that leave room; on the CPU the same for every device.
 
@@ -70,8 +70,8 @@ def two_views(flux, magnitude, length: int, generator) -> tuple[Channels, Channe
     -----
     Sections 3.1.2 and 4.2. Gaps are filled before the crop, so that a view that starts in one
     knows both sides. The code's crop never draws the last start and pads short curves with their
-    last flux; neither is copied. About 1,000 curves of 4,500 cadences a second on one core. Shown
-    in chapters 01 and 03.
+    last flux; neither is copied. More than 1,000 curves of 4,500 cadences a second on one core.
+    Shown in chapters 01 and 03.
     """
     flux, magnitude = matching(flux, magnitude, dims=2)
     starts = [draw_starts(*flux.shape, length, generator) for _ in range(2)]

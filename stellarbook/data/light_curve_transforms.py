@@ -50,7 +50,7 @@ def scale_by_magnitude(flux, magnitude) -> torch.Tensor:
     grow the fainter the star is: the inverse of "absolute amplitude", for which relative flux
     would have to be multiplied by 10^(−0.4 k). A flux in e⁻/s, itself proportional to
     10^(−0.4 m), gets a level that falls with distance. A division by the median afterwards, which
-    one branch of the authors' code has, would take k out again. Shown in chapter 01.
+    one version of the authors' code has, would take k out again. Shown in chapter 01.
     """
     flux, magnitude = matching(flux, magnitude)
     return flux * torch.exp2(magnitude)[..., None]

@@ -1,8 +1,8 @@
-"""Rotation periods without a network: the highest peak of a transform. What an encoder has to beat.
+"""Rotation periods without a network, from the highest peak of a transform.
 
-Both estimates answer the same question, at which lag or frequency a curve resembles itself most,
-and share one failure: two groups of spots on opposite sides of a star look like one group that
-comes round twice as often. Shown in chapter 03.
+They are what an encoder has to beat. Both answer the same question, after which time a curve
+resembles itself most, and share one failure: two groups of spots on opposite sides of a star look
+like one group that comes round twice as often. Shown in chapter 03.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import torch
 
 from stellarbook.data.cadences import LONG_CADENCE
 from stellarbook.data.light_curve_transforms import autocorrelation
+from stellarbook.data.pixels import tensor
 
 SHORTEST = 0.5  # days
 FWHM, REACH = 18, 28  # lags: the Gaussian that smooths an autocorrelation, and where it is cut off
@@ -28,8 +29,10 @@ class Periods(NamedTuple):
     height: np.ndarray
 
 
-def acf_period(flux, *, cadence=LONG_CADENCE, shortest=SHORTEST, longest=None) -> Periods:
-    """Return the lag of the highest peak of the smoothed autocorrelation.
+def acf_period(
+    flux, *, cadence=LONG_CADENCE, shortest=SHORTEST, longest=None, peaks=None
+) -> Periods:
+    """Return the lag at which the smoothed autocorrelation peaks highest above its troughs.
 
     Parameters
     ----------
@@ -39,6 +42,8 @@ def acf_period(flux, *, cadence=LONG_CADENCE, shortest=SHORTEST, longest=None) -
         Days.
     shortest, longest : float
         Lags searched, days; up to half of the curve by default.
+    peaks : int, optional
+        How many compete, from the shortest lag on. All by default.
 
     Returns
     -------
@@ -48,16 +53,17 @@ def acf_period(flux, *, cadence=LONG_CADENCE, shortest=SHORTEST, longest=None) -
     Raises
     ------
     ValueError
-        If the lags searched are not within the curve.
+        If the lags searched are not within the curve, or no peak may compete.
 
     Notes
     -----
     McQuillan, Aigrain & Mazeh (2013), MNRAS 432, 1203: their autocorrelation, smoothing (a
-    Gaussian of 18 lags FWHM, cut off at 28) and height. They choose between the first two peaks;
-    the highest of all differs from that only where later ones rise. The taper of the
-    autocorrelation prefers a period to its multiples. Shown in chapter 03.
+    Gaussian of 18 lags FWHM, cut off at 28) and height. They let the first two peaks compete,
+    ``peaks=2``, and look at the curves where that fails: a ripple before the true peak is enough.
+    Heights above troughs, not above 0, let no slow trend win; the taper of the autocorrelation
+    prefers a period to its multiples. Shown in chapter 03.
     """
-    flux = torch.as_tensor(flux)
+    flux = tensor(flux)
     n = flux.shape[-1]
     longest = n * cadence / 2 if longest is None else longest
     low, high = (round(days / cadence) for days in (shortest, longest))
@@ -66,6 +72,8 @@ def acf_period(flux, *, cadence=LONG_CADENCE, shortest=SHORTEST, longest=None) -
             f"lags of {shortest} to {longest:g} days are {low} to {high} cadences: expected 1 ≤ "
             f"shortest < longest ≤ {n - REACH - 2} for curves of {n}"
         )
+    if peaks is not None and peaks < 1:
+        raise ValueError(f"peaks is {peaks}: expected None or at least 1")
     x = torch.arange(-REACH, REACH + 1, dtype=torch.float64)
     kernel = torch.exp2(-((2 * x / FWHM) ** 2))[None, None]
     parts = []
@@ -73,29 +81,30 @@ def acf_period(flux, *, cadence=LONG_CADENCE, shortest=SHORTEST, longest=None) -
         acf = autocorrelation(some, lags=high + REACH + 2).nan_to_num(0).double()
         acf = torch.cat([acf[:, 1 : REACH + 1].flip(-1), acf], dim=-1)  # it is even
         smooth = torch.nn.functional.conv1d(acf[:, None], kernel.to(acf) / kernel.sum())[:, 0]
-        parts.append(_highest_peak(smooth, low))  # of lags 0 to high + 1
+        parts.append(_highest_peak(smooth, low, peaks))  # of lags 0 to high + 1
     lag, height = (
         torch.cat(x).reshape(flux.shape[:-1]).cpu().numpy() for x in zip(*parts, strict=True)
     )
     return Periods(lag * cadence, height)
 
 
-def _highest_peak(acf: torch.Tensor, low: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where (B, lags) peaks highest from lag ``low`` on, and how far above its troughs."""
+def _highest_peak(acf: torch.Tensor, low: int, peaks: int | None):
+    """Where (B, lags) peaks highest above its troughs, from lag ``low`` on, and how high."""
     inner, before, after = acf[:, 1:-1], acf[:, :-2], acf[:, 2:]
     lag = torch.arange(1, acf.shape[-1] - 1, device=acf.device)  # of inner
     peak = (inner > before) & (inner >= after) & (lag >= low)
+    if peaks is not None:
+        peak &= peak.cumsum(dim=-1) <= peaks
     trough = (inner < before) & (inner <= after)
-    best = inner.masked_fill(~peak, -torch.inf).argmax(dim=-1, keepdim=True)
-    # The nearest trough on either side, else the last lag: lag 0 is no trough.
-    at = best + 1
-    left = torch.where(trough & (lag < at), lag, 0).amax(dim=-1, keepdim=True)
-    right = torch.where(trough & (lag > at), lag, lag[-1] + 1).amin(dim=-1, keepdim=True)
-    top = inner.gather(-1, best)
-    height = top - (acf.gather(-1, left) + acf.gather(-1, right)) / 2
-    vertex = at + _vertex(before.gather(-1, best), top, after.gather(-1, best))
+    # The nearest trough on either side, else the first or last lag.
+    left = torch.where(trough, lag, 0).cummax(dim=-1).values
+    right = torch.where(trough, lag, lag[-1] + 1).flip(-1).cummin(dim=-1).values.flip(-1)
+    above = inner - (acf.gather(-1, left) + acf.gather(-1, right)) / 2
+    best = above.masked_fill(~peak, -torch.inf).argmax(dim=-1, keepdim=True)
+    height, *around = (x.gather(-1, best) for x in (above, before, inner, after))
     found = peak.any(dim=-1)
-    return tuple(x[:, 0].masked_fill(~found, torch.nan) for x in (vertex, height))
+    at = lag[best] + _vertex(*around)
+    return tuple(x[:, 0].masked_fill(~found, torch.nan) for x in (at, height))
 
 
 def lomb_scargle_period(time, flux, *, shortest=SHORTEST, longest=None, samples=10) -> Periods:
