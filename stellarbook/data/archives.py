@@ -50,7 +50,7 @@ def explained_if_full(folder: Path, needed: int):
 
 
 # Modules of stellarbook.data with a `prepare()` that builds all their distillates.
-SAMPLES = ("xp_apogee", "emulator", "example_files", "example_light_curves")
+SAMPLES = ("xp_apogee", "emulator", "example_files", "example_light_curves", "kepler_field")
 
 
 def cache() -> Path:
