@@ -8,7 +8,7 @@ paper, has 4.9 and 2.3. A companion is of its primary's age and metallicity. Sho
 import numpy as np
 
 from stellarbook.data.kepler_field import isochrones
-from stellarbook.data.kepler_field.isochrones import MAGNITUDES
+from stellarbook.data.kepler_field.isochrones import MAGNITUDES, radius
 
 LOG_PERIOD = (5.03, 2.28)
 LONGEST = 9.0  # log10 days; beyond, the pair would not hold together
@@ -129,11 +129,6 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     }
     alone = {name: np.where(binary, value, np.nan) for name, value in alone.items()}
     return {"binary": binary, "touching": touching, "light2": light2} | alone | system
-
-
-def radius(mass: np.ndarray, logg: np.ndarray) -> np.ndarray:
-    """Return the radius in R☉ from mass (M☉) and log g, with 4.438 for the Sun."""
-    return np.sqrt(mass * 10 ** (4.438 - logg))
 
 
 def eclipses(star: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

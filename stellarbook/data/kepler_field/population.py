@@ -17,7 +17,7 @@ from stellarbook.data.kepler_field.isochrones import PHASES, POINTS
 
 CENTRE = (76.3, 13.5)  # galactic longitude and latitude of Kepler's field, deg
 RADIUS = 7.0  # deg: of about the field's area
-BRIGHT, FAINT = 8.0, 16.0  # limits of G
+BRIGHT = 8.0  # limit of G
 GIANTS = 0.3  # Kepler looked for planets of dwarfs: share of the giants that it observed
 AGES = (0.1, 12.5)  # Gyr
 DUST = (0.7, 0.12)  # A_V per kpc in the plane, scale height in kpc
@@ -48,8 +48,8 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to (n,) array
-        ``age`` (Gyr), ``mh`` (dex), ``phase`` (position in `isochrones.PHASES`), ``u``, and the
-        columns of `isochrones.NAMES` (absolute magnitudes).
+        ``age`` (Gyr), ``mh`` (dex), ``phase`` (position in `isochrones.PHASES`), ``u``, the columns
+        of `isochrones.NAMES` (absolute magnitudes), ``teff`` (K), ``radius`` (R☉).
     """
     weight = _weights()
     total = np.cumsum(weight.ravel())
@@ -64,6 +64,8 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     mh = np.clip(mh, edges[i], edges[i + 1])
     u = (low + rng.random(n)) / (POINTS - 1)
     star = isochrones.load().at(mh, np.log10(age) + 9, phase, u)
+    star |= {"teff": 10 ** star["log_teff"]}
+    star |= {"radius": isochrones.radius(star["mass"], star["logg"])}
     return {"age": age, "mh": mh, "phase": phase, "u": u} | star
 
 
@@ -93,10 +95,20 @@ def _volume() -> np.ndarray:
     return np.cumsum(density, axis=1)
 
 
-def _limits(absolute: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return log distances at which a star of absolute magnitude G is at the field's limits."""
+def faintest(radius: np.ndarray) -> np.ndarray:
+    """Return how faint in G a star of a radius (R☉) may be to be a target of Kepler.
+
+    Targets were ranked by the planet that could be found (Batalha et al. 2010, ApJ 713, L109). At
+    equal noise a transit is shallower by R², so a larger star had to be brighter: here by half of
+    that, 5 log R, between G = 14 and 16. Our simplification of their ranking.
+    """
+    return np.clip(16 - 5 * np.log10(radius / 0.9), 14, 16)
+
+
+def _limits(g: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log distances at which stars of absolute magnitude g are at the field's limits."""
     modulus = 5 * LOG_D + 10 + EXTINCTION["g"] * dust(10**LOG_D)  # rises with distance
-    return tuple(np.interp(limit - absolute, modulus, LOG_D) for limit in (BRIGHT, FAINT))
+    return tuple(np.interp(limit - g, modulus, LOG_D) for limit in (BRIGHT, faintest(radius)))
 
 
 def _within(log_d: np.ndarray, age_bin: np.ndarray) -> np.ndarray:
@@ -116,11 +128,12 @@ def _weights() -> np.ndarray:
     shape = (len(mh), len(age), len(PHASES), POINTS)
     m, a, p, u = (x.ravel() for x in np.indices(shape))
     star = iso.at(mh[m], np.log10(age[a]) + 9, p, u / (POINTS - 1))
-    mass, g = (star[name].reshape(shape) for name in ("mass_initial", "g"))
+    star["radius"] = isochrones.radius(star["mass"], star["logg"])
+    mass, g, r = (star[name].reshape(shape) for name in ("mass_initial", "g", "radius"))
     number = np.diff(isochrones.kroupa(mass), axis=3)
-    g = (g[..., 1:] + g[..., :-1]) / 2
+    g, r = ((x[..., 1:] + x[..., :-1]) / 2 for x in (g, r))
     age_bin = np.broadcast_to(np.arange(len(age))[:, None, None], g.shape)
-    near, far = _limits(g)
+    near, far = _limits(g, r)
     number = number * (_within(far, age_bin) - _within(near, age_bin))
     mean, sigma = metallicity(age)
     at_edges = norm.cdf((iso.mh[:, None] - mean) / sigma)
@@ -136,7 +149,7 @@ def place(stars: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, n
     Parameters
     ----------
     stars : dict
-        ``age`` (Gyr) and the absolute magnitudes of the system, companion included.
+        ``age`` (Gyr), ``radius`` (R☉) and the system's absolute magnitudes, companion included.
 
     Returns
     -------
@@ -147,7 +160,7 @@ def place(stars: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, n
     """
     n = len(stars["age"])
     age_bin = np.clip(np.searchsorted(AGE_EDGES, stars["age"]) - 1, 0, len(AGE_EDGES) - 2)
-    near, far = _limits(stars["g"])
+    near, far = _limits(stars["g"], stars["radius"])
     low, high = _within(near, age_bin), _within(far, age_bin)
     inside = low + rng.random(n) * (high - low)
     log_d = np.empty(n)
