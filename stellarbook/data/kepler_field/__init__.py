@@ -41,8 +41,8 @@ class KeplerField:
     table : DataFrame (n rows)
         One row a star (a pair is one star of the sky). ``source_id``, a number of ours.
 
-        Truth: ``age`` (Gyr), ``mh`` (dex; [Fe/H] and [α/Fe] as ``feh``, ``alpha``), ``phase``
-        (name of `isochrones.PHASES`), ``mass_initial, mass`` (M☉), ``radius`` (R☉), ``teff`` (K),
+        Truth: ``age`` (Gyr), ``mh, feh, alpha`` ([M/H], [Fe/H], [α/Fe], dex), ``phase`` (name
+        of `isochrones.PHASES`), ``mass_initial, mass`` (M☉), ``radius`` (R☉), ``teff`` (K),
         ``logg``, ``log_l``; the primary's position (``ra, dec``, deg), ``distance`` (pc), ``a_v``;
         velocities ``u_lsr, v_lsr, w_lsr, rv`` (km/s), ``pm_l, pm_b`` (mas/yr); the companion and
         its orbit (`binaries.draw`, `binaries.eclipses`; NaN of single stars); ``prot`` (d),

@@ -48,8 +48,9 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to (n,) array
-        ``age`` (Gyr), ``mh`` (dex), ``phase`` (position in `isochrones.PHASES`), ``u``, the columns
-        of `isochrones.NAMES` (absolute magnitudes), ``teff`` (K), ``radius`` (R☉).
+        ``age`` (Gyr), ``mh``, ``feh``, ``alpha`` ([α/Fe]; dex), ``phase`` (position in
+        `isochrones.PHASES`), ``u``, the columns of `isochrones.NAMES` (absolute magnitudes),
+        ``teff`` (K), ``radius`` (R☉).
     """
     weight = _weights()
     total = np.cumsum(weight.ravel())
@@ -64,9 +65,14 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     mh = np.clip(mh, edges[i], edges[i + 1])
     u = (low + rng.random(n)) / (POINTS - 1)
     star = isochrones.load().at(mh, np.log10(age) + 9, phase, u)
-    star |= {"teff": 10 ** star["log_teff"]}
-    star |= {"radius": isochrones.radius(star["mass"], star["logg"])}
-    return {"age": age, "mh": mh, "phase": phase, "u": u} | star
+    star["teff"] = 10 ** star["log_teff"]
+    star["radius"] = isochrones.radius(star["mass"], star["logg"])
+    # Two sequences: most stars older than some 8 Gyr are rich in alpha elements. The metals of a
+    # star are iron and these: Salaris et al. 1993, ApJ 414, 580, eq. 3 (remembered).
+    old = rng.random(n) < 1 / (1 + np.exp(-(age - 8.5) / 0.7))
+    alpha = np.where(old, 0.22, 0.03) + 0.03 * rng.standard_normal(n)
+    feh = mh - np.log10(0.638 * 10**alpha + 0.362)
+    return {"age": age, "mh": mh, "feh": feh, "alpha": alpha, "phase": phase, "u": u} | star
 
 
 def metallicity(age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

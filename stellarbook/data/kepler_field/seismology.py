@@ -60,7 +60,8 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     _, nearest = tree.query(np.stack([star["teff"], star["logg"]], axis=1) / UNIT, k=4)
     chosen = nearest[np.arange(len(numax)), rng.integers(4, size=len(numax))]
     result = {"numax": numax, "dnu": dnu}
-    there, here = log_numax[chosen], np.log10(numax)
+    # The trends are carried no further than to where they were seen, and a little beyond.
+    there, here = log_numax[chosen], np.log10(np.clip(numax, *NODES[[0, -1]] * [0.25, 1.5]))
     for name in CARRIED:
         step = _line(here, centres, trends[name]) - _line(there, centres, trends[name])
         result[name] = rows[name].to_numpy()[chosen] * 10**step
