@@ -116,6 +116,7 @@ def _block(seed: int, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     star |= population.place(star, next(streams))
     star |= binaries.eclipses(star)
     star |= rotation.draw(star, next(streams))
+    star |= observables.spectroscopy(star, next(streams))
     star |= activity.draw(star, next(streams))
     star |= seismology.draw(star, next(streams))
     star |= observables.draw(star, next(streams))

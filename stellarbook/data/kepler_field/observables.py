@@ -74,6 +74,18 @@ def velocity(star: dict[str, np.ndarray], time: np.ndarray) -> np.ndarray:
     return v
 
 
+def spectroscopy(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Measure ``teff_obs, logg_obs, feh_obs, radius_obs`` with `ERROR`; none is missing yet."""
+    normal = rng.standard_normal
+    n = len(star["teff"])
+    return {
+        "teff_obs": star["teff"] * (1 + ERROR["teff"] * normal(n)),
+        "logg_obs": star["logg"] + ERROR["logg"] * normal(n),
+        "feh_obs": star["feh"] + ERROR["feh"] * normal(n),
+        "radius_obs": star["radius"] * (1 + ERROR["radius"] * normal(n)),
+    }
+
+
 def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Observe stars.
 
@@ -93,12 +105,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     """
     n = len(star["teff"])
     normal = rng.standard_normal
-    seen = {
-        "teff_obs": star["teff"] * (1 + ERROR["teff"] * normal(n)),
-        "logg_obs": star["logg"] + ERROR["logg"] * normal(n),
-        "feh_obs": star["feh"] + ERROR["feh"] * normal(n),
-        "radius_obs": star["radius"] * (1 + ERROR["radius"] * normal(n)),
-    }
+    seen = {x: star[x] for x in ("teff_obs", "logg_obs", "feh_obs", "radius_obs")}
     g = star["g_mag"]
     error = 0.02 * 10 ** (0.2 * np.maximum(g - 14.5, 0))  # mas, Gaia DR3; about 0.04 at G = 16
     seen["parallax_error"] = error
