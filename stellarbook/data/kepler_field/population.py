@@ -18,6 +18,7 @@ from stellarbook.data.kepler_field.isochrones import PHASES, POINTS
 CENTRE = (76.3, 13.5)  # galactic longitude and latitude of Kepler's field, deg
 RADIUS = 7.0  # deg: of about the field's area
 BRIGHT = 8.0  # limit of G
+SLOPE = 7.0  # of the faint limit: `faintest`
 GIANTS = 0.3  # Kepler looked for planets of dwarfs: share of the giants that it observed
 AGES = (0.1, 12.5)  # Gyr
 DUST = (0.7, 0.12)  # A_V per kpc in the plane, scale height in kpc
@@ -77,7 +78,7 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def metallicity(age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of [M/H] at an age in Gyr: old stars poorer, more varied."""
-    return 0.05 - 0.025 * age, 0.15 + 0.01 * age
+    return 0.08 - 0.02 * age, 0.15 + 0.01 * age
 
 
 def scale_height(age: np.ndarray) -> np.ndarray:
@@ -101,22 +102,23 @@ def _volume() -> np.ndarray:
     return np.cumsum(density, axis=1)
 
 
-def faintest(radius: np.ndarray) -> np.ndarray:
-    """Return how faint in G a star of a radius (R☉) may be to be a target of Kepler.
+def faintest(radius: np.ndarray, teff: np.ndarray) -> np.ndarray:
+    """Return how faint in G a star (R☉, K) may be to be a target of Kepler.
 
     Targets were ranked by the planet that could be found (Batalha et al. 2010, ApJ 713, L109). A
     planet's transit is shallower by R², so a larger star had to be brighter: by 10 log R where
-    photons are the noise, here by 7 log R between G = 13.5 and 16. Our simplification of their
-    ranking; 7 rather than 10 or 5 brings the temperatures of the stars with a period nearest to
-    those of the half "draw" of the real ones without losing the subgiants.
+    photons are the noise, here by 7 log R between G = 13.5 and 16. R is the mean (of logarithms)
+    of the star's radius and that of a dwarf of its temperature, for the catalogue of targets took
+    many subgiants for dwarfs. A simplification of ours; the 7 was chosen on the half "draw".
     """
-    return np.clip(16 - 7 * np.log10(radius / 0.9), 13.5, 16)
+    supposed = np.sqrt(radius * (teff / 5772) ** 2.2)
+    return np.clip(16 - SLOPE * np.log10(supposed / 0.9), 13.5, 16)
 
 
-def _limits(g: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _limits(g, radius, teff) -> tuple[np.ndarray, np.ndarray]:
     """Return log distances at which stars of absolute magnitude g are at the field's limits."""
     modulus = 5 * LOG_D + 10 + EXTINCTION["g"] * dust(10**LOG_D)  # rises with distance
-    return tuple(np.interp(limit - g, modulus, LOG_D) for limit in (BRIGHT, faintest(radius)))
+    return tuple(np.interp(limit - g, modulus, LOG_D) for limit in (BRIGHT, faintest(radius, teff)))
 
 
 def _within(log_d: np.ndarray, age_bin: np.ndarray) -> np.ndarray:
@@ -137,11 +139,13 @@ def _weights() -> np.ndarray:
     m, a, p, u = (x.ravel() for x in np.indices(shape))
     star = iso.at(mh[m], np.log10(age[a]) + 9, p, u / (POINTS - 1))
     star["radius"] = isochrones.radius(star["mass"], star["logg"])
-    mass, g, r = (star[name].reshape(shape) for name in ("mass_initial", "g", "radius"))
+    star["teff"] = 10 ** star["log_teff"]
+    names = ("mass_initial", "g", "radius", "teff")
+    mass, g, r, t = (star[name].reshape(shape) for name in names)
     number = np.diff(isochrones.kroupa(mass), axis=3)
-    g, r = ((x[..., 1:] + x[..., :-1]) / 2 for x in (g, r))
+    g, r, t = ((x[..., 1:] + x[..., :-1]) / 2 for x in (g, r, t))
     age_bin = np.broadcast_to(np.arange(len(age))[:, None, None], g.shape)
-    near, far = _limits(g, r)
+    near, far = _limits(g, r, t)
     number = number * (_within(far, age_bin) - _within(near, age_bin))
     mean, sigma = metallicity(age)
     at_edges = norm.cdf((iso.mh[:, None] - mean) / sigma)
@@ -157,7 +161,7 @@ def place(stars: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, n
     Parameters
     ----------
     stars : dict
-        ``age`` (Gyr), ``radius`` (R☉) and the system's absolute magnitudes, companion included.
+        ``age`` (Gyr), ``radius`` (R☉), ``teff`` (K) and the system's absolute magnitudes, companion included.
 
     Returns
     -------
@@ -168,7 +172,7 @@ def place(stars: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, n
     """
     n = len(stars["age"])
     age_bin = np.clip(np.searchsorted(AGE_EDGES, stars["age"]) - 1, 0, len(AGE_EDGES) - 2)
-    near, far = _limits(stars["g"], stars["radius"])
+    near, far = _limits(stars["g"], stars["radius"], stars["teff"])
     low, high = _within(near, age_bin), _within(far, age_bin)
     inside = low + rng.random(n) * (high - low)
     log_d = np.empty(n)

@@ -51,10 +51,10 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     cool = np.where(fast, rng.uniform(0.02, FAST[1], n) * slow, cool)
 
     hot = HOT[0] * 10 ** (HOT[1] * rng.standard_normal(n))
-    # How hot a star must be to keep its rotation varies from star to star.
-    share = np.clip((teff - KRAFT[0]) / (KRAFT[1] - KRAFT[0]), 0, 1)
+    # What counts is how hot a star began. The edge varies from star to star.
+    share = np.clip((star["teff_zams"] - KRAFT[0]) / (KRAFT[1] - KRAFT[0]), 0, 1)
     is_hot = rng.random(n) < share
-    prot = np.where(is_hot, np.minimum(hot, np.maximum(cool, hot)), cool)
+    prot = np.where(is_hot, hot, cool)
 
     # Stars that leave the main sequence keep their angular momentum, less a weak wind's.
     swelling = np.maximum(star["radius"] / (1.3 * star["radius_zams"]), 1)
@@ -81,13 +81,15 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
 def braked(teff: np.ndarray, age: np.ndarray) -> np.ndarray:
     """Return the slow sequence's period (d), its growth stopped where braking weakens.
 
-    It stops at the Rossby number `ROSSBY`, or at the period that M67 has where that is longer
-    already: what was observed goes before what was inferred. Equation and clusters of
-    `gyrochronology.slow_sequence`, which is used outside its 3800–6200 K as at its ends.
+    It stops at the Rossby number `ROSSBY`. Above 5700 K M67 rotates more slowly than that; there
+    it stops half way between the two (in the logarithm), for they cannot both be right and the
+    field's F stars lie between. Equation and clusters of `gyrochronology.slow_sequence`, which is
+    used outside its 3800–6200 K as at its ends.
     """
     period = gyrochronology.slow_sequence(teff, age)
-    longest = gyrochronology.slow_sequence(teff, np.minimum(age, gyrochronology.AGES[-1]))
-    return np.minimum(period, np.maximum(longest, ROSSBY * turnover(teff)))
+    in_m67 = gyrochronology.slow_sequence(teff, np.minimum(age, gyrochronology.AGES[-1]))
+    limit = ROSSBY * turnover(teff)
+    return np.minimum(period, np.where(in_m67 > limit, np.sqrt(in_m67 * limit), limit))
 
 
 def breakup(mass: np.ndarray, radius: np.ndarray) -> np.ndarray:
