@@ -10,8 +10,8 @@ from stellarbook.data.kepler_field import gyrochronology
 from stellarbook.data.kepler_field.binaries import SYNCHRONOUS
 
 ROSSBY = 2.0  # where magnetic braking weakens (van Saders et al. 2016, scaled to this τ)
-KRAFT = (6200.0, 6550.0)  # K: above, stars are born without the wind that brakes them
-HOT = (4.5, 0.30)  # their periods: median in days, scatter in dex
+KRAFT = (6250.0, 6600.0)  # K: above, stars are born without the wind that brakes them
+HOT = (5.0, 0.35)  # their periods: median in days, scatter in dex
 FAST = (0.4, 0.9)  # periods of stars that have not reached the slow sequence: from, to share of it
 
 
