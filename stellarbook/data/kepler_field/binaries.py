@@ -11,14 +11,13 @@ from stellarbook.data.kepler_field import isochrones
 from stellarbook.data.kepler_field.isochrones import MAGNITUDES, radius
 
 LOG_PERIOD = (5.03, 2.28)
-LONGEST = 9.0  # log10 days; beyond, the pair would not hold together
+SHORTEST, LONGEST = -0.5, 9.0  # log10 days; longer pairs would not hold together
 Q_MIN = 0.1
 CIRCULAR = 12.0  # d: Raghavan et al. find no eccentric orbit below (tidal circularisation)
 SYNCHRONOUS = 10.0  # d: most shorter pairs rotate with their orbit (Lurie et al. 2017; remembered)
-DAY, YEAR = 86400.0, 365.25  # s; d
+YEAR = 365.25  # d
 R_SUN_AU = 0.00465047
 GAIA_DAYS = 1038.0  # 34 months of DR3
-AU_YEAR = 4.74047  # km/s
 K_SUN = 212.91  # km/s: (2πG M☉ / day)^(1/3)
 
 
@@ -92,7 +91,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     q = rng.uniform(Q_MIN, 1, n)
     # Redrawing what lies outside: clipping would pile binaries up at one period.
     log_p = np.full(n, np.inf)
-    while (wrong := (log_p > LONGEST) | (log_p < -0.5)).any():
+    while (wrong := (log_p > LONGEST) | (log_p < SHORTEST)).any():
         log_p[wrong] = rng.normal(*LOG_PERIOD, wrong.sum())
     porb = 10**log_p
     longest_axis = np.where(porb > CIRCULAR, 1 - (porb / CIRCULAR) ** (-2 / 3), 0)

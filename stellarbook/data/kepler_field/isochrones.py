@@ -22,7 +22,13 @@ POINTS = 48
 # PARSEC's labels: 0 pre-main sequence, 1 main sequence, 2 subgiant, 3 red giant, 4–6 core helium
 # burning, 7 early AGB. Later phases are too short to meet one. Masses still on their way down to
 # the main sequence continue it towards the low end, so 0 and 1 are one phase.
-PHASES = {"main_sequence": (0, 1), "subgiant": (2,), "giant": (3,), "helium": (4, 5, 6), "agb": (7,)}
+PHASES = {
+    "main_sequence": (0, 1),
+    "subgiant": (2,),
+    "giant": (3,),
+    "helium": (4, 5, 6),
+    "agb": (7,),
+}
 COLUMNS = {
     "mass_initial": "MINI",
     "mass": "MASS",

@@ -98,7 +98,9 @@ def _volume() -> np.ndarray:
     """Stars nearer than each of `LOG_D`, per unit density at the Sun, by age bin: (ages, d)."""
     d = 10**LOG_D
     height = scale_height((AGE_EDGES[1:] + AGE_EDGES[:-1]) / 2)
-    density = d**3 * np.exp(-d * np.sin(np.deg2rad(CENTRE[1])) / height[:, None])  # d² dd = d³ dln d
+    density = d**3 * np.exp(
+        -d * np.sin(np.deg2rad(CENTRE[1])) / height[:, None]
+    )  # d² dd = d³ dln d
     return np.cumsum(density, axis=1)
 
 
@@ -209,7 +211,11 @@ def kepler_magnitude(g: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 
 def motion(
-    age: np.ndarray, l: np.ndarray, b: np.ndarray, d: np.ndarray, rng: np.random.Generator  # noqa: E741
+    age: np.ndarray,
+    l: np.ndarray,
+    b: np.ndarray,
+    d: np.ndarray,
+    rng: np.random.Generator,  # noqa: E741
 ) -> dict[str, np.ndarray]:
     """Draw velocities whose dispersion grows with age, and what the Sun sees of them.
 
@@ -241,5 +247,3 @@ def motion(
         "pm_l": vl / (4.74047 * d),
         "pm_b": vb / (4.74047 * d),
     }
-
-
