@@ -47,7 +47,8 @@ class KeplerField:
         ``logg``, ``log_l``; the primary's position (``ra, dec``, deg), ``distance`` (pc), ``a_v``;
         velocities ``u_lsr, v_lsr, w_lsr, rv`` (km/s), ``pm_l, pm_b`` (mas/yr); the companion and
         its orbit (`binaries.draw`, `binaries.eclipses`; NaN of single stars); ``prot`` (d),
-        ``rossby, synchronised, fast, spin_inclination`` (rad); ``sph`` (ppm), ``prot_found``; ``numax`` … (`seismology`).
+        ``rossby, synchronised, fast, spin_inclination`` (rad); ``sph`` (ppm),
+        ``sph_kic, prot_found``; ``numax`` … (`seismology`).
 
         Observables: the system's magnitudes ``g, bp, rp, j, h, k, sdss_g, sdss_r, kp`` (and the
         absolute ones, ``g_abs`` …, which are truth); what `observables` lists; ``cmd_class``,

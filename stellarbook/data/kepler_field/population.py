@@ -77,7 +77,7 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def metallicity(age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of [M/H] at an age in Gyr: old stars poorer, more varied."""
+    """Return mean and deviation of [M/H] at an age in Gyr: old stars are poorer and more varied."""
     return 0.08 - 0.02 * age, 0.15 + 0.01 * age
 
 
@@ -164,7 +164,8 @@ def place(stars: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, n
     Parameters
     ----------
     stars : dict
-        ``age`` (Gyr), ``radius`` (R☉), ``teff`` (K) and the system's absolute magnitudes, companion included.
+        ``age`` (Gyr), ``radius`` (R☉), ``teff`` (K) and the system's absolute magnitudes, the
+        companion's light included.
 
     Returns
     -------
@@ -212,10 +213,10 @@ def kepler_magnitude(g: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 def motion(
     age: np.ndarray,
-    l: np.ndarray,
+    l: np.ndarray,  # noqa: E741
     b: np.ndarray,
     d: np.ndarray,
-    rng: np.random.Generator,  # noqa: E741
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Draw velocities whose dispersion grows with age, and what the Sun sees of them.
 
