@@ -100,7 +100,7 @@ def test_velocity_amplitudes_balance(q, m1, days, e):
 
 
 def test_roche_lobes():
-    """Eggleton's formula: 0.379 for equal masses, tends to 0.49 / 0.6, and Paczyński's at small q."""
+    """Eggleton's formula: 0.379 for equal masses, near Paczyński's at small q."""
     np.testing.assert_allclose(binaries.roche(one), 0.379, atol=5e-4)
     q = np.array([0.01, 0.05, 0.1])
     np.testing.assert_allclose(binaries.roche(q), 0.462 * np.cbrt(q / (1 + q)), rtol=0.06)

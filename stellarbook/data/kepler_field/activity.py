@@ -18,13 +18,14 @@ NEIGHBOURS = 8
 # What counts as one apart: K, dex, M☉, dex of the period. Masses count least: at 6000 K those of
 # the catalogue are 7 % above the isochrones'.
 UNIT = np.array([100.0, 0.1, 0.3, 0.1])
-# A period is found with half the probability `MOST` where it reaches 20 d × (τ/13 d)^0.9, and the
+# A period is found with half the probability `MOST` where it reaches 21 d × (τ/13 d)^0.85, and the
 # edge is 0.3 × (13 d/τ)^1.2 wide in ln P: cool stars keep large spots for long, Sun-like stars fade
 # early and gradually. These four numbers were chosen on the half "draw" (the upper edge of the
 # periods), `MOST` on the share of stars with a period; nothing published states them.
-EDGE = (20.0, 0.9)
+EDGE = (21.0, 0.85)
 SOFTNESS = (0.3, 1.2)
-MOST = 0.75
+WIDEST = 1.0  # reached at 6230 K; hotter, τ and with it every spot vanishes
+MOST = 0.82
 SOLAR_TAU = 13.0
 FADED = 0.4  # dex: how much quieter than its donor a star without a period is, half normal
 
@@ -49,7 +50,7 @@ def detectable(teff: np.ndarray, prot: np.ndarray) -> np.ndarray:
     tau = turnover(teff) / SOLAR_TAU
     edge, power = EDGE
     width, softer = SOFTNESS
-    x = np.log(prot / (edge * tau**power)) / (width * tau**-softer)
+    x = np.log(prot / (edge * tau**power)) / np.minimum(width * tau**-softer, WIDEST)
     return MOST / (1 + np.exp(np.clip(x, -50, 50)))
 
 
