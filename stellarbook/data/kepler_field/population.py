@@ -18,7 +18,6 @@ from stellarbook.data.kepler_field.isochrones import PHASES, POINTS
 CENTRE = (76.3, 13.5)  # galactic longitude and latitude of Kepler's field, deg
 RADIUS = 7.0  # deg: of about the field's area
 BRIGHT = 8.0  # limit of G
-KNOWN = 0.1  # how far subgiants were told from dwarfs: 0 not at all, 1 fully
 GIANTS = 0.3  # Kepler looked for planets of dwarfs: share of the giants that it observed
 AGES = (0.1, 12.5)  # Gyr
 DUST = (0.7, 0.12)  # A_V per kpc in the plane, scale height in kpc
@@ -110,11 +109,10 @@ def faintest(radius: np.ndarray, teff: np.ndarray) -> np.ndarray:
     Targets were ranked by the planet that could be found (Batalha et al. 2010, ApJ 713, L109). A
     transit is shallower by R², so where photons are the noise a star had to be brighter by
     10 log R: here between G = 13.5 and 16. R is the radius that the star was taken for: that of a
-    dwarf of its temperature, (T/5772 K)^2.2, with a small share of the truth, for before Gaia
-    subgiants were hardly told from dwarfs. Giants, above 3 R☉, were. A simplification of ours.
+    dwarf of its temperature, (T/5772 K)^2.2, for before Gaia subgiants were hardly told from
+    dwarfs. Giants, above 3 R☉, were. A simplification of ours.
     """
-    dwarf = (teff / 5772) ** 2.2
-    supposed = np.where(radius > 3, radius, radius**KNOWN * dwarf ** (1 - KNOWN))
+    supposed = np.where(radius > 3, radius, (teff / 5772) ** 2.2)
     return np.clip(16 - 10 * np.log10(supposed / 0.9), 13.5, 16)
 
 

@@ -13,6 +13,7 @@ ROSSBY = 2.0  # where magnetic braking weakens (van Saders et al. 2016, scaled t
 KRAFT = (6250.0, 6600.0)  # K: above, stars are born without the wind that brakes them
 HOT = (5.0, 0.35)  # their periods: median in days, scatter in dex
 FAST = (0.02, 0.9)  # periods of stars not yet on the slow sequence, over its period: from, to
+SCATTER = 0.12  # of a field star's period beyond a cluster's: metallicity, latitude of the spots
 TIDES = 0.9  # share of the pairs closer than `SYNCHRONOUS` that rotate with their orbit
 
 
@@ -47,7 +48,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     dwarf = star["phase"] == 0
     teff = np.where(dwarf, star["teff"], star["teff_zams"])
     slow = braked(teff, star["age"])
-    sigma = gyrochronology.width(star["age"]) * np.minimum(slow / 20, 1)
+    sigma = np.hypot(gyrochronology.width(star["age"]), SCATTER * slow)
     cool = np.maximum(slow + sigma * rng.standard_normal(n), 0.25 * slow)
     fast = rng.random(n) < gyrochronology.fast_share(teff, star["age"], slow)
     cool = np.where(fast, rng.uniform(*FAST, n) * slow, cool)
