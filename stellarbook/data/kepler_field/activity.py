@@ -2,8 +2,8 @@
 
 S_ph is a real star's: of the Santos stars of the half "draw" (`catalogues.half`), one of the
 nearest in Teff, log g, mass and period, so that activity falls with rotation as it does in the sky.
-The catalogue holds only stars whose rotation was found; the law for the others is ours. Shown in
-chapter 01.
+The catalogue holds only stars whose rotation was found; the law for the others is ours, and knows
+nothing of a star's brightness. Shown in chapter 01.
 """
 
 from functools import cache

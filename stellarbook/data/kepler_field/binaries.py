@@ -1,7 +1,7 @@
 """Companions, their orbits, and what each way of looking for binaries would notice.
 
 Share, periods and mass ratios of Raghavan et al. 2010 (ApJS 190, 1): 44 % of Sun-like stars, log P
-normal (5.03, 2.28 in days), flat mass ratios. Remembered; the package COSMIC, which cites the same
+normal (5.03, 2.28; days), flat mass ratios. Remembered; the package COSMIC, which cites the same
 paper, has 4.9 and 2.3. A companion is of its primary's age and metallicity. Shown in chapter 01.
 """
 

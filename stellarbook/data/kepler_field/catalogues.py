@@ -116,9 +116,9 @@ def _build(folder: Path) -> None:
 
     prior = pd.read_csv(io.BytesIO(archives.read("pbjam", PRIOR)))
     prior = prior[prior["ID"].astype(str).str.match(r"^KIC\d+$")]
-    fits_ = prior[list(SEISMIC)].dropna()
-    fits_ = fits_.apply(lambda c: c if c.name.endswith("_exp") else 10**c)
-    fits_.insert(0, "kic", prior.loc[fits_.index, "ID"].str[3:].astype(np.int64))
-    scaled = fits_["numax"] / SUN_NUMAX * np.sqrt(fits_["teff"] / SUN_TEFF)
-    fits_["logg"] = SUN_LOGG + np.log10(scaled)
-    fits_.reset_index(drop=True).to_parquet(folder / "seismic.parquet")
+    chosen = prior[list(SEISMIC)].dropna()
+    chosen = chosen.apply(lambda c: c if c.name.endswith("_exp") else 10**c)
+    chosen.insert(0, "kic", prior.loc[chosen.index, "ID"].str[3:].astype(np.int64))
+    scaled = chosen["numax"] / SUN_NUMAX * np.sqrt(chosen["teff"] / SUN_TEFF)
+    chosen["logg"] = SUN_LOGG + np.log10(scaled)
+    chosen.reset_index(drop=True).to_parquet(folder / "seismic.parquet")

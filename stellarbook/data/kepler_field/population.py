@@ -2,7 +2,9 @@
 
 A star is a cell of an isochrone (`isochrones`) drawn in proportion to the number of such stars in
 the sky that are bright enough: star formation × IMF × volume. Chosen and not fitted: a constant
-star-formation rate, discs whose scale height grows with age, exponential dust. Shown in chapter 01.
+star-formation rate, discs whose scale height grows with age, exponential dust. Not modelled: a
+pair is seen from farther away than its primary alone, so that there are somewhat too few pairs;
+and pairs wider than an arcsecond count as one star. Shown in chapter 01.
 """
 
 from functools import cache
@@ -97,10 +99,8 @@ def _volume() -> np.ndarray:
     """Stars nearer than each of `LOG_D`, per unit density at the Sun, by age bin: (ages, d)."""
     d = 10**LOG_D
     height = scale_height((AGE_EDGES[1:] + AGE_EDGES[:-1]) / 2)
-    density = d**3 * np.exp(
-        -d * np.sin(np.deg2rad(CENTRE[1])) / height[:, None]
-    )  # d² dd = d³ dln d
-    return np.cumsum(density, axis=1)
+    above = d * np.sin(np.deg2rad(CENTRE[1])) / height[:, None]
+    return np.cumsum(d**3 * np.exp(-above), axis=1)  # d² dd = d³ dln d
 
 
 def faintest(radius: np.ndarray, teff: np.ndarray) -> np.ndarray:

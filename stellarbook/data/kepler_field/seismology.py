@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from stellarbook.data.kepler_field import catalogues
 from stellarbook.data.kepler_field.catalogues import SUN_NUMAX, SUN_TEFF
 
-SUN_DNU = 135.1  # µHz, Huber et al. 2011, ApJ 743, 143 (with `SUN_NUMAX`)
+SUN_DNU = 135.1  # µHz, Huber et al. 2011, ApJ 743, 143 (with `SUN_NUMAX`; remembered)
 CARRIED = ("env_height", "env_width", "H_power", "H1_nu", "H2_nu")
 AS_THEY_ARE = ("H1_exp", "H2_exp")
 UNIT = np.array([100.0, 0.05])  # K, dex
