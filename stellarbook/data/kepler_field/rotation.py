@@ -10,8 +10,10 @@ from stellarbook.data.kepler_field import gyrochronology
 from stellarbook.data.kepler_field.binaries import SYNCHRONOUS
 
 ROSSBY = 2.0  # where magnetic braking weakens (van Saders et al. 2016, scaled to this τ)
-KRAFT = (6250.0, 6600.0)  # K: above, stars are born without the wind that brakes them
-HOT = (5.0, 0.35)  # their periods: median in days, scatter in dex
+# Above these temperatures (K) stars are born without the wind that brakes them; their periods:
+# median in days, scatter in dex. Chosen on the half "draw" of the real stars.
+KRAFT = (6300.0, 6600.0)
+HOT = (7.0, 0.35)
 FAST = (0.02, 0.9)  # periods of stars not yet on the slow sequence, over its period: from, to
 SCATTER = 0.12  # of a field star's period beyond a cluster's: metallicity, latitude of the spots
 TIDES = 0.9  # share of the pairs closer than `SYNCHRONOUS` that rotate with their orbit
