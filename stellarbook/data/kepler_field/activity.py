@@ -3,7 +3,9 @@
 S_ph is a real star's: of the Santos stars of the half "draw" (`catalogues.half`), one of the
 nearest in Teff, log g, mass and period, so that activity falls with rotation as it does in the sky.
 The catalogue holds only stars whose rotation was found; the law for the others is ours, and knows
-nothing of a star's brightness. Shown in chapter 01.
+nothing of a star's brightness. Its numbers were chosen on the half "draw", but the half "held" was
+looked at in between: comparing with it is a test on other stars, not a blind one. Shown in chapter
+01.
 """
 
 from functools import cache
