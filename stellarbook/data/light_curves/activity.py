@@ -1,0 +1,94 @@
+"""The habits of an active star, and the spots it then has.
+
+Two stars of one rotation period and one S_ph do not look alike: spots are few or many, live for
+less than a rotation or for ten, gather at two longitudes or not, and drift apart as the star's
+surface shears. `habits` draws how a star is; `spots` what happens to it. Shown in chapter 01.
+"""
+
+import numpy as np
+
+from stellarbook.data.light_curves.spots import Spots
+
+MISSION = 1470.5  # days, the span over which a catalogue's S_ph is measured
+SHORTEST, LONGEST = 3.0, 200.0  # days that spots live
+
+
+def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, float]:
+    """Draw how one star is active.
+
+    Parameters
+    ----------
+    prot, teff : float
+        Rotation period, days; effective temperature, K.
+    rng : numpy.random.Generator
+        The same number of draws is taken for every star.
+
+    Returns
+    -------
+    dict
+        ``alive``: spots at a time. ``life``: the middle of their lives' distribution, days.
+        ``shear``: angular velocity of the equator less the pole's, rad/day. ``latitude`` and
+        ``spread`` of the spots' belts, degrees. ``nests``: 1 if spots gather at two opposite
+        longitudes, else 0. ``flicker``: the share of S_ph that is no rotation, and ``memory``, days, over
+        which it is correlated. ``cycle`` (days), ``swing`` (relative amplitude) and ``phase`` of
+        the activity cycle.
+
+    Notes
+    -----
+    Shear: about 0.07 rad/day, however a star rotates, more in F stars (Reinhold, Reiners & Basri
+    2013, A&A 560, A4; Balona & Abedigamar 2016, MNRAS 461, 497; the numbers are remembered, not
+    checked). All else is chosen such that simulated curves resemble Kepler's (chapter 01).
+    """
+    u, normal = rng.random(9), rng.standard_normal(4)
+    rotation = 2 * np.pi / prot
+    hot = np.clip((teff - 5800) / 700, 0, 1)
+    shear = 10 ** (np.log10(0.065) + 0.5 * hot + 0.25 * normal[0])
+    return {
+        "alive": 10 ** (0.3 + 0.8 * u[0]),
+        "life": np.clip(prot * 10 ** (-0.1 + 0.3 * normal[1]), SHORTEST, LONGEST),
+        "shear": min(shear, 0.4 * rotation),
+        "latitude": 5 + 35 * u[1],
+        "spread": 4 + 10 * u[2],
+        "nests": float(u[3] < 0.3),
+        "flicker": 10 ** (-1 + 0.7 * u[4]),
+        "memory": prot * 0.06 * 10 ** (0.3 * normal[2]),
+        "cycle": 365.25 * 10 ** (0.3 + 0.8 * u[5]),
+        "swing": 0.6 * u[6],
+        "phase": 2 * np.pi * u[7],
+    }
+
+
+def cycle(habit: dict[str, float], time) -> np.ndarray:
+    """Return a star's activity at times in days, relative to its mean over the mission."""
+    omega = 2 * np.pi / habit["cycle"]
+    ends = omega * np.array([0, MISSION]) + habit["phase"]
+    mean = 1 + habit["swing"] * np.diff(np.sin(ends))[0] / (omega * MISSION)
+    return (1 + habit["swing"] * np.cos(omega * np.asarray(time) + habit["phase"])) / mean
+
+
+def spots(star: int, habit: dict[str, float], prot, begin, end, rng) -> Spots:
+    """Draw the spots that one star has between two times, days since the mission's begin.
+
+    Their number is Poisson's; lives scatter by 0.2 dex about the star's, sizes by 0.2 dex about
+    the cycle's activity; latitudes lie in two belts, north and south. The star's rotation period
+    is that of the middle of its belts.
+    """
+    margin = 2 * habit["life"]
+    n = rng.poisson(habit["alive"] / habit["life"] * (end - begin + 2 * margin))
+    u, normal = rng.random((4, n)), rng.standard_normal((4, n))
+    born = begin - margin + u[0] * (end - begin + 2 * margin)
+    latitude = np.radians(habit["latitude"] + habit["spread"] * normal[0])
+    latitude = np.clip(latitude, -1.4, 1.4) * np.where(u[1] < 0.5, 1, -1)
+    middle = np.sin(np.radians(habit["latitude"])) ** 2
+    longitude = 2 * np.pi * u[2]
+    if habit["nests"]:
+        longitude = np.pi * (u[2] < 0.4) + 0.45 * normal[1]
+    return Spots(
+        star=np.full(n, star),
+        born=born,
+        life=np.clip(habit["life"] * 10 ** (0.2 * normal[2]), SHORTEST, LONGEST),
+        lead=-habit["shear"] * (np.sin(latitude) ** 2 - middle),
+        longitude=longitude,
+        latitude=latitude,
+        size=cycle(habit, born) * 10 ** (0.2 * normal[3]),
+    )

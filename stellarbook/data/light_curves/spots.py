@@ -1,0 +1,222 @@
+"""Spots on a rotating star: born, carried round at their latitude's own speed, gone.
+
+A spot dims its star by V(μ) = μ (1 − u₁ (1 − μ) − u₂ (1 − μ)²), μ the cosine between its normal
+and the line of sight, 0 behind the limb: a rectified cosine that limb darkening bends. As the star
+turns, μ = sin i sin λ … cos φ, and V is a Fourier series in the longitude φ whose coefficients
+follow from the inclination and the latitude alone. So the flux of all spots of a star is
+
+    Σₖ Re Aₖ(t) exp(i k Ω t),    Aₖ(t) = Σⱼ eⱼ(t) cⱼₖ exp(i k [φⱼ + δⱼ (t − tⱼ)]),
+
+with the spots' sizes e over time and their lead δ over the star's mean rotation Ω. The amplitudes
+Aₖ change with the spots' lives, not with the rotation: they are summed once in half a day, only
+over spots that are alive, and interpolated. That is exact but for the end of the Fourier series
+and for the interpolation, which is tested. Shown in chapter 01.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import csc_array
+
+HARMONICS = 8
+STEP = 24  # cadences between two sums over the spots: half a day
+COARSE = 4  # cadences between two sums over the harmonics, for stars slower than SLOW
+SLOW = 5.0  # days
+TAPS = 8  # points that an interpolation takes into account
+BEFORE = TAPS // 2  # points before cadence 0
+LIMB = (0.40, 0.26)
+"""Quadratic limb darkening of the Sun in Kepler's band; remembered, after Claret & Bloemen (2011),
+A&A 529, A75, and not checked."""
+HALF_LIFE = 2 * (1 - 2**-0.25) ** 0.5  # full width at half maximum of (1 − x²)⁴, over x's 1
+
+
+@dataclass
+class Spots:
+    """Spots of some stars, flat arrays (spots,).
+
+    ``star``: whose; ``born``: when they are largest, days; ``life``: full width at half maximum,
+    days; ``lead``: angular velocity less the star's mean one, rad/day; ``longitude``: at ``born``
+    in the frame of the mean rotation, rad; ``latitude``, rad; ``size``: relative flux that the
+    spot takes away at the disc's centre.
+    """
+
+    star: np.ndarray
+    born: np.ndarray
+    life: np.ndarray
+    lead: np.ndarray
+    longitude: np.ndarray
+    latitude: np.ndarray
+    size: np.ndarray
+
+
+def coefficients(inclination, latitude, limb=LIMB, harmonics=HARMONICS) -> np.ndarray:
+    """Return the cosine series of a spot's visibility over its longitude, (..., harmonics + 1).
+
+    Parameters
+    ----------
+    inclination, latitude : (...) float
+        Radian; an inclination of π/2 sees the equator.
+    limb : (float, float)
+        u₁ and u₂; (0, 0) is the rectified cosine.
+
+    Returns
+    -------
+    (..., harmonics + 1) array
+        V(φ) = c₀ + Σ cₖ cos k φ, 1 at the disc's centre.
+
+    Notes
+    -----
+    By Gauss–Legendre quadrature over the longitudes in sight, from 0 to the limb.
+    """
+    i, b = np.broadcast_arrays(inclination, latitude)
+    mean, swing = np.cos(i) * np.sin(b), np.sin(i) * np.cos(b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = np.arccos(np.clip(-mean / swing, -1, 1))  # the longitude at which μ is 0
+    limit = np.where(swing > 0, limit, np.where(mean > 0, np.pi, 0.0))
+    x, weight = _quadrature(2 * harmonics)
+    phi = limit[..., None] * x
+    cosine = np.cos(phi)
+    mu = mean[..., None] + swing[..., None] * cosine
+    visible = limit[..., None] * weight * mu * (1 - limb[0] * (1 - mu) - limb[1] * (1 - mu) ** 2)
+    out = np.empty((*i.shape, harmonics + 1))
+    before, now = cosine, np.ones_like(cosine)  # cos(−φ), cos(0)
+    for k in range(harmonics + 1):
+        out[..., k] = (visible * now).sum(axis=-1) * (2 if k else 1) / np.pi
+        before, now = now, 2 * cosine * now - before  # cos (k + 1) φ
+    return out
+
+
+def _quadrature(nodes: int):
+    x, weight = np.polynomial.legendre.leggauss(nodes)
+    return (x + 1) / 2, weight / 2
+
+
+def amplitudes(spots: Spots, inclination, points: int, step: float) -> np.ndarray:
+    """Sum the spots: Aₖ at times 0, step, 2 step …, (stars, points, harmonics + 1) complex64.
+
+    Parameters
+    ----------
+    spots : Spots
+        Their times count days from point 0.
+    inclination : (stars,) float
+        Radian.
+    """
+    stars = len(inclination)
+    each = coefficients(inclination[spots.star], spots.latitude) * spots.size[:, None]
+    half = spots.life / HALF_LIFE
+    low = np.clip(np.ceil((spots.born - half) / step), 0, points).astype(np.intp)
+    high = np.clip(np.floor((spots.born + half) / step) + 1, low, points).astype(np.intp)
+    count = high - low
+    spot = np.repeat(np.arange(len(low)), count)  # one of its moments a row, from here on
+    begin = np.cumsum(count) - count
+    point = np.arange(len(spot)) - (begin - low)[spot]
+    since = point * step - spots.born[spot]
+    rise = (1 - (since / half[spot]) ** 2) ** 4
+    turned = np.exp(1j * (spots.longitude[spot] + spots.lead[spot] * since)).astype(np.complex64)
+    rows = np.empty((len(spot), each.shape[1]), np.complex64)
+    power = rise.astype(np.complex64)
+    rows[:, 0] = power
+    for k in range(1, each.shape[1]):
+        power = power * turned
+        rows[:, k] = power
+    rows *= each.astype(np.float32)[spot]
+    place = spots.star[spot] * points + point
+    size = (stars * points, len(spot))
+    gather = csc_array((np.ones(len(spot), np.float32), place, np.arange(len(spot) + 1)), size)
+    summed = gather @ rows.view(np.float32)
+    return np.ascontiguousarray(summed).view(np.complex64).reshape(stars, points, -1)
+
+
+def sph(amplitude, period, points, step: float) -> np.ndarray:
+    """Return S_ph of spots' amplitudes (stars, moments, harmonics + 1), (stars,).
+
+    The mean over pieces of five rotations, as many as fit into a star's first ``points`` moments
+    and at least one, of the curve's standard deviation (Mathur et al. 2014, A&A 562, A124). Within
+    a piece the harmonics are taken as uncorrelated, which they are but for a few per cent.
+    """
+    power = (np.abs(amplitude[..., 1:]) ** 2).sum(axis=-1) / 2
+    dim = amplitude[..., 0].real
+    out = np.empty(len(amplitude))
+    for i, (p, n) in enumerate(zip(period, points, strict=True)):
+        pieces = max(1, int(n * step / (5 * p)))
+        edges = np.linspace(0, n, pieces + 1).astype(int)
+        total, level, square = (
+            np.add.reduceat(x, edges[:-1]) / np.diff(edges)
+            for x in (power[i, :n], dim[i, :n], dim[i, :n] ** 2)
+        )
+        out[i] = np.sqrt(np.maximum(total + square - level**2, 0)).mean()
+    return out
+
+
+def points_for(cadences: int) -> int:
+    """How many moments `curves` interpolates between, STEP cadences apart."""
+    return -(-cadences // STEP) + BEFORE + TAPS // 2 + 1
+
+
+def curves(amplitude, period, cadences: int, cadence: float) -> np.ndarray:
+    """Turn amplitudes into the flux that spots take away, (stars, cadences) float32.
+
+    Parameters
+    ----------
+    amplitude : (stars, points, harmonics + 1) complex64
+        Of `amplitudes`, every STEP cadences; cadence 0 is point BEFORE. `points_for` says how
+        many are needed; more do no harm.
+    period : (stars,) float
+        Of the mean rotation, days.
+    cadences : int
+    cadence : float
+        Days.
+    """
+    out = np.empty((len(amplitude), cadences), np.float32)
+    period = np.asarray(period, dtype=float)
+    for group, every in ((period < SLOW, 1), (period >= SLOW, COARSE)):
+        if group.any():
+            out[group] = _curves(amplitude[group], period[group], cadences, cadence, every)
+    return out
+
+
+def _curves(amplitude, period, cadences, cadence, every):
+    """As `curves`; the harmonics are summed every so many cadences."""
+    step = STEP // every
+    wave = amplitude[:, : points_for(cadences)].transpose(2, 0, 1)
+    real, imag = np.ascontiguousarray(wave.real), np.ascontiguousarray(wave.imag)
+    time = (np.arange((wave.shape[2] - TAPS + 1) * step) - step) * (every * cadence)
+    turns = time / period[:, None]
+    angle = np.float32(2 * np.pi * (turns - np.floor(turns)))
+    z = np.empty(angle.shape, np.complex64)
+    np.cos(angle, out=z.real)
+    np.sin(angle, out=z.imag)
+    total = np.zeros_like(z)
+    for k in range(len(wave) - 1, -1, -1):  # Horner
+        total.real += interpolate(real[k], step)
+        if k:
+            total.imag += interpolate(imag[k], step)
+            total *= z
+    flux = np.ascontiguousarray(total.real)
+    if every == 1:
+        return flux[:, STEP : STEP + cadences]
+    skip = STEP - (TAPS // 2 - 1) * every
+    return interpolate(flux, every)[:, skip : skip + cadences]
+
+
+def interpolate(values: np.ndarray, step: int) -> np.ndarray:
+    """Put values (rows, n) on a grid ``step`` times finer, (rows, (n − TAPS + 1) step) float32.
+
+    By the polynomial through `TAPS` neighbours; the first value is that of point TAPS / 2 − 1.
+    """
+    windows = np.ascontiguousarray(sliding_window_view(values, TAPS, axis=1))
+    return (windows.reshape(-1, TAPS) @ _lagrange(step)).reshape(len(values), -1)
+
+
+@cache
+def _lagrange(step: int) -> np.ndarray:
+    """Weights (TAPS, step) of the neighbours, by Lagrange's formula."""
+    nodes = np.arange(TAPS) - (TAPS // 2 - 1)
+    x = np.arange(step) / step
+    weights = [
+        np.prod([(x - other) / (node - other) for other in nodes if other != node], axis=0)
+        for node in nodes
+    ]
+    return np.array(weights, dtype=np.float32)
