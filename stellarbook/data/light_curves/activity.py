@@ -39,18 +39,20 @@ def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, floa
     2013, A&A 560, A4; Balona & Abedigamar 2016, MNRAS 461, 497; the numbers are remembered, not
     checked). All else is chosen such that simulated curves resemble Kepler's (chapter 01).
     """
-    u, normal = rng.random(9), rng.standard_normal(4)
+    u, normal = rng.random(10), rng.standard_normal(4)
     rotation = 2 * np.pi / prot
     hot = np.clip((teff - 5800) / 700, 0, 1)
-    shear = 10 ** (np.log10(0.065) + 0.5 * hot + 0.25 * normal[0])
+    shear = 10 ** (np.log10(0.065) + 0.3 * hot + 0.25 * normal[0])
     return {
         "alive": 10 ** (0.3 + 0.8 * u[0]),
-        "life": np.clip(prot * 10 ** (-0.1 + 0.3 * normal[1]), SHORTEST, LONGEST),
+        "life": np.clip((7 + 0.6 * prot) * 10 ** (0.33 * normal[1]), SHORTEST, LONGEST),
         "shear": min(shear, 0.4 * rotation),
         "latitude": 5 + 35 * u[1],
         "spread": 4 + 10 * u[2],
         "nests": float(u[3] < 0.3),
-        "flicker": 10 ** (-1 + 0.7 * u[4]),
+        "extent": 10 + 45 * u[8],
+        "faculae": 1.2 * u[9] ** 2,
+        "flicker": 10 ** (-1 + 0.8 * u[4]),
         "memory": prot * 0.06 * 10 ** (0.3 * normal[2]),
         "cycle": 365.25 * 10 ** (0.3 + 0.8 * u[5]),
         "swing": 0.6 * u[6],
@@ -90,5 +92,5 @@ def spots(star: int, habit: dict[str, float], prot, begin, end, rng) -> Spots:
         lead=-habit["shear"] * (np.sin(latitude) ** 2 - middle),
         longitude=longitude,
         latitude=latitude,
-        size=cycle(habit, born) * 10 ** (0.2 * normal[3]),
+        size=cycle(habit, born) * 10 ** (0.25 * normal[3]),
     )

@@ -83,8 +83,8 @@ def background(teff, logg, mass, numax, flicker=0.0, corner=1.0) -> Background:
 def density(stars: Background, frequency) -> np.ndarray:
     """Return the power spectral density of stars at frequencies (n,), µHz: (stars, n) ppm²/µHz.
 
-    Granulation: Σ (2√2/π) a² / b / (1 + (ν/b)⁴). Envelope: a Gaussian. Flicker: a Lorentzian, the
-    spectrum of a process whose correlation falls exponentially.
+    Granulation: Σ (2√2/π) a² / b / (1 + (ν/b)⁴). Envelope: a Gaussian. Flicker: as one
+    component of granulation.
     """
     nu = np.asarray(frequency)
     column = {name: x[:, None].astype(nu.dtype) for name, x in stars._asdict().items()}
@@ -96,8 +96,8 @@ def density(stars: Background, frequency) -> np.ndarray:
         away = (nu - column["numax"]) / column["width"]
         out += column["height"] * np.exp(nu.dtype.type(-4 * np.log(2)) * away**2)
     if column["flicker"].any():
-        scale = nu.dtype.type(2 / np.pi) * column["flicker"] ** 2 / column["corner"]
-        out += scale / (1 + (nu / column["corner"]) ** 2)
+        scale = nu.dtype.type(2 * 2**0.5 / np.pi) * column["flicker"] ** 2 / column["corner"]
+        out += scale / (1 + nu4 / column["corner"] ** 4)
     return out
 
 

@@ -169,7 +169,7 @@ def _simulate(stars, clock, seed, parts):
     epoch = clock.time[0] + draws[0][:, 1] * stars["eclipse_period"]
     epoch = np.where(np.isnan(stars["eclipse_epoch"]), epoch, stars["eclipse_epoch"])
     # Stars scatter about the scalings and lie above the noise's lower envelope.
-    louder = 10 ** (0.06 * draws[1][:, 0])
+    louder = 10 ** (0.12 * draws[1][:, 0])
     white = noise.long_cadence_noise(stars["kp"]) * 10 ** (0.06 * np.abs(draws[1][:, 1]))
 
     begin = clock.time[0] - quarters.FIRST
@@ -259,7 +259,9 @@ def _spots(stars, habits, inclination, sph, flicker, span, begin, n, rngs):
         *(np.concatenate([getattr(x, name) for x in each]) for name in spots.Spots.__annotations__)
     )
     together.born -= origin
-    amplitude = spots.amplitudes(together, np.radians(inclination), own.max(), step)
+    extent = np.radians([habit["extent"] for habit in habits])
+    faculae = np.array([habit["faculae"] for habit in habits])
+    amplitude = spots.amplitudes(together, np.radians(inclination), extent, faculae, own.max(), step)
     raw = spots.sph(amplitude, stars["prot"], own, step)
     wanted = 1e-6 * np.sqrt(np.maximum(sph**2 - flicker**2, 0))
     with np.errstate(divide="ignore", invalid="ignore"):

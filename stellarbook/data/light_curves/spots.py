@@ -51,7 +51,9 @@ class Spots:
     size: np.ndarray
 
 
-def coefficients(inclination, latitude, limb=LIMB, harmonics=HARMONICS) -> np.ndarray:
+def coefficients(
+    inclination, latitude, extent=0.0, faculae=0.0, *, limb=LIMB, harmonics=HARMONICS
+) -> np.ndarray:
     """Return the cosine series of a spot's visibility over its longitude, (..., harmonics + 1).
 
     Parameters
@@ -79,13 +81,16 @@ def coefficients(inclination, latitude, limb=LIMB, harmonics=HARMONICS) -> np.nd
     phi = limit[..., None] * x
     cosine = np.cos(phi)
     mu = mean[..., None] + swing[..., None] * cosine
-    visible = limit[..., None] * weight * mu * (1 - limb[0] * (1 - mu) - limb[1] * (1 - mu) ** 2)
+    edge = 1 - mu
+    seen = mu * (1 - (limb[0] + np.asarray(faculae)[..., None]) * edge - limb[1] * edge**2)
+    visible = limit[..., None] * weight * seen
     out = np.empty((*i.shape, harmonics + 1))
     before, now = cosine, np.ones_like(cosine)  # cos(−φ), cos(0)
     for k in range(harmonics + 1):
         out[..., k] = (visible * now).sum(axis=-1) * (2 if k else 1) / np.pi
         before, now = now, 2 * cosine * now - before  # cos (k + 1) φ
-    return out
+    blur = np.exp(-0.5 * (np.arange(harmonics + 1) * np.asarray(extent)[..., None]) ** 2)
+    return out * blur
 
 
 def _quadrature(nodes: int):
@@ -93,7 +98,7 @@ def _quadrature(nodes: int):
     return (x + 1) / 2, weight / 2
 
 
-def amplitudes(spots: Spots, inclination, points: int, step: float) -> np.ndarray:
+def amplitudes(spots: Spots, inclination, extent, faculae, points: int, step: float) -> np.ndarray:
     """Sum the spots: Aₖ at times 0, step, 2 step …, (stars, points, harmonics + 1) complex64.
 
     Parameters
@@ -104,7 +109,9 @@ def amplitudes(spots: Spots, inclination, points: int, step: float) -> np.ndarra
         Radian.
     """
     stars = len(inclination)
-    each = coefficients(inclination[spots.star], spots.latitude) * spots.size[:, None]
+    star = spots.star
+    each = coefficients(inclination[star], spots.latitude, extent[star], faculae[star])
+    each *= spots.size[:, None]
     half = spots.life / HALF_LIFE
     low = np.clip(np.ceil((spots.born - half) / step), 0, points).astype(np.intp)
     high = np.clip(np.floor((spots.born + half) / step) + 1, low, points).astype(np.intp)
