@@ -50,7 +50,7 @@ def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, floa
         "latitude": 5 + 35 * u[1],
         "spread": 4 + 10 * u[2],
         "nests": float(u[3] < 0.3),
-        "extent": 10 + 45 * u[8],
+        "extent": 15 + 40 * u[8],
         "faculae": 1.2 * u[9] ** 2,
         "flicker": 10 ** (-1 + 0.8 * u[4]),
         "memory": prot * 0.06 * 10 ** (0.3 * normal[2]),
@@ -60,12 +60,15 @@ def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, floa
     }
 
 
-def cycle(habit: dict[str, float], time) -> np.ndarray:
-    """Return a star's activity at times in days, relative to its mean over the mission."""
+def cycle(habit: dict, time) -> np.ndarray:
+    """Return activity at times in days since the mission's begin, relative to the mission's mean.
+
+    The habits may be arrays that broadcast with the times.
+    """
     omega = 2 * np.pi / habit["cycle"]
-    ends = omega * np.array([0, MISSION]) + habit["phase"]
-    mean = 1 + habit["swing"] * np.diff(np.sin(ends))[0] / (omega * MISSION)
-    return (1 + habit["swing"] * np.cos(omega * np.asarray(time) + habit["phase"])) / mean
+    first, last = habit["phase"], omega * MISSION + habit["phase"]
+    mean = 1 + habit["swing"] * (np.sin(last) - np.sin(first)) / (omega * MISSION)
+    return (1 + habit["swing"] * np.cos(omega * time + habit["phase"])) / mean
 
 
 def spots(star: int, habit: dict[str, float], prot, begin, end, rng) -> Spots:

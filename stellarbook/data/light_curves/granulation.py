@@ -111,10 +111,10 @@ def sampled(stars: Background, frequency) -> np.ndarray:
     frequency = np.asarray(frequency)
     direct = density(stars, frequency) * np.sinc(frequency / SAMPLING) ** 2
     few = np.linspace(0, SAMPLING / 2, FOLDED, dtype=frequency.dtype)
-    folded = 0.0
-    for k in range(1, ALIASES + 1):
-        for nu in (k * SAMPLING - few, k * SAMPLING + few):
-            folded = folded + density(stars, nu) * np.sinc(nu / SAMPLING) ** 2
+    band = SAMPLING * np.arange(1, ALIASES + 1, dtype=frequency.dtype)[:, None]
+    above = np.concatenate([band - few, band + few])
+    folded = density(stars, above.ravel()) * np.sinc(above.ravel() / SAMPLING) ** 2
+    folded = folded.reshape(-1, *above.shape).sum(axis=1)
     at = frequency * np.float32(2 * (FOLDED - 1) / SAMPLING)
     low = np.minimum(at.astype(int), FOLDED - 2)
     share = (at - low).astype(frequency.dtype)

@@ -115,7 +115,7 @@ def systematics(clock: Clock, size, rngs) -> np.ndarray:
     clock : Clock
     size : (stars,) float
         Of the slow trends that the mission's correction leaves, relative flux.
-    rngs : list of numpy.random.Generator
+    rngs : iterable of numpy.random.Generator
         One a star.
 
     Notes

@@ -15,6 +15,7 @@ from stellarbook.data.light_curves import (
     quarters,
     spots,
 )
+from stellarbook.data.light_curves.streams import streams
 
 NEEDED = ("prot", "sph", "kp", "teff", "logg")
 ECLIPSE = ("eclipse_period", "eclipse_depth", "eclipse_duration")
@@ -102,13 +103,13 @@ def simulate(
     flux = np.empty((len(stars), n), np.float32)
     truth = []
     rows = max(1, CHUNK // n)
-    for first in range(0, len(stars), rows):
+    for first in range(0, max(1, len(stars)), rows):
         some = {name: x[first : first + rows] for name, x in columns.items()}
         part, known = _simulate(some, clock, seed, parts)
         flux[first : first + rows] = part
         truth.append(known)
-    names = pd.DataFrame(index=stars.index)
-    table = pd.concat(truth).set_index(stars.index) if truth else names
+    known = {key: np.concatenate([some[key] for some in truth]) for key in truth[0]}
+    table = pd.DataFrame(known, index=stars.index)
     return LightCurves(flux, clock.time, clock.quarter, table)
 
 
@@ -150,55 +151,44 @@ def _simulate(stars, clock, seed, parts):
     """Flux (stars, N) and truth of a few stars."""
     n = len(clock.time)
 
-    def streams(part):
-        """Each star's own random numbers for one part: counter-based, so that none depends on others."""
-        counter = [0, 0, 0, part]
-        return [
-            np.random.Generator(np.random.Philox(key=[seed, name], counter=counter))
-            for name in stars["name"]
-        ]
+    def own(part):
+        return streams(seed, stars["name"], part)
 
-    rngs = streams(0)
-    habits = [
-        activity.habits(p, t, rng) for p, t, rng in zip(stars["prot"], stars["teff"], rngs, strict=True)
-    ]
-    draws = np.stack([rng.random(2) for rng in rngs]), np.stack([rng.standard_normal(2) for rng in rngs])
+    habits, uniform, normal = [], [], []
+    for prot, teff, rng in zip(stars["prot"], stars["teff"], own(0), strict=True):
+        habits.append(activity.habits(prot, teff, rng))
+        uniform.append(rng.random(2))
+        normal.append(rng.standard_normal(2))
+    uniform, normal = np.array(uniform).T, np.array(normal).T
     habit = {key: np.array([h[key] for h in habits]) for key in habits[0]}
-    isotropic = np.degrees(np.arccos(draws[0][:, 0]))
+    isotropic = np.degrees(np.arccos(uniform[0]))
     inclination = np.where(np.isnan(stars["inclination"]), isotropic, stars["inclination"])
-    epoch = clock.time[0] + draws[0][:, 1] * stars["eclipse_period"]
+    epoch = clock.time[0] + uniform[1] * stars["eclipse_period"]
     epoch = np.where(np.isnan(stars["eclipse_epoch"]), epoch, stars["eclipse_epoch"])
     # Stars scatter about the scalings and lie above the noise's lower envelope.
-    louder = 10 ** (0.12 * draws[1][:, 0])
-    white = noise.long_cadence_noise(stars["kp"]) * 10 ** (0.06 * np.abs(draws[1][:, 1]))
+    louder = 10 ** (0.14 * normal[0])
+    white = noise.long_cadence_noise(stars["kp"]) * 10 ** (0.06 * np.abs(normal[1]))
 
     begin = clock.time[0] - quarters.FIRST
     length = n * LONG_CADENCE
     span = np.maximum(length, 5 * stars["prot"])
-    relative = np.array(
-        [
-            activity.cycle(h, begin + np.linspace(0, s, 64)).mean()
-            for h, s in zip(habits, span, strict=True)
-        ]
-    )
-    sph = stars["sph"] * relative
+    moments = begin + span[:, None] * np.linspace(0, 1, 64)
+    columns = {key: values[:, None] for key, values in habit.items()}
+    sph = stars["sph"] * activity.cycle(columns, moments).mean(axis=1)
     flicker = habit["flicker"] * sph
     flux = np.ones((len(stars["name"]), n), np.float32)
-    truth = pd.DataFrame(
-        habit
-        | {
-            "inclination": inclination,
-            "sph_span": sph,
-            "noise": 1e6 * white,
-            "numax": stars["numax"],
-            "flare_rate": stars["flare_rate"],
-            "flares": 0,
-            "eclipse_epoch": epoch,
-        }
-    )
+    truth = habit | {
+        "inclination": inclination,
+        "sph_span": sph,
+        "noise": 1e6 * white,
+        "numax": stars["numax"],
+        "flare_rate": stars["flare_rate"],
+        "flares": np.zeros(len(flux), int),
+        "eclipse_epoch": epoch,
+    }
 
     if "spots" in parts and sph.any():
-        flux -= _spots(stars, habits, inclination, sph, flicker, span, begin, n, streams(1))
+        flux -= _spots(stars, habits, inclination, sph, flicker, span, begin, n, own(1))
     background = granulation.background(
         stars["teff"],
         stars["logg"],
@@ -215,29 +205,29 @@ def _simulate(stars, clock, seed, parts):
         nothing = np.zeros(len(flux))
         background = background._replace(amplitude=nothing, height=nothing)
     if "granulation" in parts or background.flicker.any():
-        ripple = granulation.curves(background, n, streams(2))
+        ripple = granulation.curves(background, n, own(2))
         ripple *= np.float32(1e-6)
         flux += ripple
     if "flares" in parts:
         found = [
             flares.draw(rate, length, rng)
-            for rate, rng in zip(stars["flare_rate"], streams(3), strict=True)
+            for rate, rng in zip(stars["flare_rate"], own(3), strict=True)
         ]
         for row, some in zip(flux, found, strict=True):
             flares.add_flares(row, some, LONG_CADENCE)
-        truth["flares"] = [len(some) for some in found]
+        truth["flares"] = np.array([len(some) for some in found])
     if "eclipses" in parts:
         for i in np.flatnonzero((stars["eclipse_period"] > 0) & (stars["eclipse_depth"] > 0)):
             keys = ("period", "depth", "duration", "second_depth", "second_phase")
             star = {key: stars[f"eclipse_{key}"][i] for key in keys} | {"epoch": epoch[i]}
             eclipses.add_eclipses(flux[i], clock.time, star, LONG_CADENCE)
     if "telescope" in parts:
-        flux *= quarters.systematics(clock, np.maximum(white, 1e-4), streams(4))
+        flux *= quarters.systematics(clock, np.maximum(white, 1e-4), own(4))
     if "noise" in parts:
-        for row, sigma, rng in zip(flux, white, streams(5), strict=True):
+        for row, sigma, rng in zip(flux, white, own(5), strict=True):
             row += np.float32(sigma) * rng.standard_normal(n, dtype=np.float32)
     if "gaps" in parts:
-        for row, rng in zip(flux, streams(6), strict=True):
+        for row, rng in zip(flux, own(6), strict=True):
             row[quarters.lost(n, rng)] = np.nan
         flux[:, clock.gap] = np.nan
     for row in flux:
@@ -249,11 +239,11 @@ def _spots(stars, habits, inclination, sph, flicker, span, begin, n, rngs):
     """What spots take away, (stars, n) relative flux."""
     step = spots.STEP * LONG_CADENCE
     # Each star has its own number of moments: those it needs, and five rotations for its S_ph.
-    own = np.maximum(spots.points_for(n), np.ceil(span / step).astype(int))
+    moments = np.maximum(spots.points_for(n), np.ceil(span / step).astype(int))
     origin = begin - spots.BEFORE * step
     each = [
         activity.spots(i, habit, prot, origin, origin + m * step, rng)
-        for i, (habit, prot, m, rng) in enumerate(zip(habits, stars["prot"], own, rngs, strict=True))
+        for i, (habit, prot, m, rng) in enumerate(zip(habits, stars["prot"], moments, rngs, strict=True))
     ]
     together = spots.Spots(
         *(np.concatenate([getattr(x, name) for x in each]) for name in spots.Spots.__annotations__)
@@ -261,8 +251,8 @@ def _spots(stars, habits, inclination, sph, flicker, span, begin, n, rngs):
     together.born -= origin
     extent = np.radians([habit["extent"] for habit in habits])
     faculae = np.array([habit["faculae"] for habit in habits])
-    amplitude = spots.amplitudes(together, np.radians(inclination), extent, faculae, own.max(), step)
-    raw = spots.sph(amplitude, stars["prot"], own, step)
+    amplitude = spots.amplitudes(together, np.radians(inclination), extent, faculae, moments.max(), step)
+    raw = spots.sph(amplitude, stars["prot"], moments, step)
     wanted = 1e-6 * np.sqrt(np.maximum(sph**2 - flicker**2, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(raw > 0, wanted / raw, 0.0)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import csc_array
 
-HARMONICS = 8
+HARMONICS = 6
 STEP = 24  # cadences between two sums over the spots: half a day
 COARSE = 4  # cadences between two sums over the harmonics, for stars slower than SLOW
 SLOW = 5.0  # days
@@ -116,22 +116,24 @@ def amplitudes(spots: Spots, inclination, extent, faculae, points: int, step: fl
     low = np.clip(np.ceil((spots.born - half) / step), 0, points).astype(np.intp)
     high = np.clip(np.floor((spots.born + half) / step) + 1, low, points).astype(np.intp)
     count = high - low
-    spot = np.repeat(np.arange(len(low)), count)  # one of its moments a row, from here on
-    begin = np.cumsum(count) - count
-    point = np.arange(len(spot)) - (begin - low)[spot]
+    spot = np.repeat(np.arange(len(low)), count)  # one moment of its life a row, from here on
+    point = np.arange(len(spot)) - (np.cumsum(count) - count - low)[spot]
     since = point * step - spots.born[spot]
-    rise = (1 - (since / half[spot]) ** 2) ** 4
-    turned = np.exp(1j * (spots.longitude[spot] + spots.lead[spot] * since)).astype(np.complex64)
-    rows = np.empty((len(spot), each.shape[1]), np.complex64)
-    power = rise.astype(np.complex64)
-    rows[:, 0] = power
-    for k in range(1, each.shape[1]):
-        power = power * turned
-        rows[:, k] = power
-    rows *= each.astype(np.float32)[spot]
-    place = spots.star[spot] * points + point
-    size = (stars * points, len(spot))
-    gather = csc_array((np.ones(len(spot), np.float32), place, np.arange(len(spot) + 1)), size)
+    rise = np.float32((1 - (since / half[spot]) ** 2) ** 4)
+    angle = np.float32(spots.longitude[spot] + spots.lead[spot] * since)
+    turn = np.empty(len(spot), np.complex64)
+    turn.real, turn.imag = np.cos(angle), np.sin(angle)
+    power = np.empty((each.shape[1], len(spot)), np.complex64)
+    power[0] = rise
+    for k in range(1, len(power)):
+        np.multiply(power[k - 1], turn, out=power[k])
+    rows = np.ascontiguousarray(power.T)
+    rows *= np.float32(each)[spot]
+    place = np.int32(star[spot] * points + point)
+    # A matrix of ones adds up what is in one place: each column has one row.
+    pointer = np.arange(len(spot) + 1, dtype=np.int32)
+    ones = np.ones(len(spot), np.float32)
+    gather = csc_array((ones, place, pointer), (stars * points, len(spot)))
     summed = gather @ rows.view(np.float32)
     return np.ascontiguousarray(summed).view(np.complex64).reshape(stars, points, -1)
 
@@ -148,7 +150,7 @@ def sph(amplitude, period, points, step: float) -> np.ndarray:
     out = np.empty(len(amplitude))
     for i, (p, n) in enumerate(zip(period, points, strict=True)):
         pieces = max(1, int(n * step / (5 * p)))
-        edges = np.linspace(0, n, pieces + 1).astype(int)
+        edges = np.arange(pieces + 1) * n // pieces
         total, level, square = (
             np.add.reduceat(x, edges[:-1]) / np.diff(edges)
             for x in (power[i, :n], dim[i, :n], dim[i, :n] ** 2)
@@ -188,7 +190,7 @@ def _curves(amplitude, period, cadences, cadence, every):
     """As `curves`; the harmonics are summed every so many cadences."""
     step = STEP // every
     wave = amplitude[:, : points_for(cadences)].transpose(2, 0, 1)
-    real, imag = np.ascontiguousarray(wave.real), np.ascontiguousarray(wave.imag)
+    parts = [_windows(x) for x in (wave.real, wave.imag)]
     time = (np.arange((wave.shape[2] - TAPS + 1) * step) - step) * (every * cadence)
     turns = time / period[:, None]
     angle = np.float32(2 * np.pi * (turns - np.floor(turns)))
@@ -196,30 +198,33 @@ def _curves(amplitude, period, cadences, cadence, every):
     np.cos(angle, out=z.real)
     np.sin(angle, out=z.imag)
     total = np.zeros_like(z)
+    fine = np.empty(z.shape, np.float32)
     for k in range(len(wave) - 1, -1, -1):  # Horner
-        total.real += interpolate(real[k], step)
+        for windows, into in zip(parts, (total.real, total.imag), strict=True):
+            np.matmul(windows[k], _lagrange(step), out=fine.reshape(-1, step))
+            into += fine
         if k:
-            total.imag += interpolate(imag[k], step)
             total *= z
     flux = np.ascontiguousarray(total.real)
     if every == 1:
         return flux[:, STEP : STEP + cadences]
+    flux = (_windows(flux) @ _lagrange(every)).reshape(len(flux), -1)
     skip = STEP - (TAPS // 2 - 1) * every
-    return interpolate(flux, every)[:, skip : skip + cadences]
+    return flux[:, skip : skip + cadences]
 
 
-def interpolate(values: np.ndarray, step: int) -> np.ndarray:
-    """Put values (rows, n) on a grid ``step`` times finer, (rows, (n − TAPS + 1) step) float32.
-
-    By the polynomial through `TAPS` neighbours; the first value is that of point TAPS / 2 − 1.
-    """
-    windows = np.ascontiguousarray(sliding_window_view(values, TAPS, axis=1))
-    return (windows.reshape(-1, TAPS) @ _lagrange(step)).reshape(len(values), -1)
+def _windows(values: np.ndarray) -> np.ndarray:
+    """Every `TAPS` neighbours of values (..., rows, n), (..., rows (n − TAPS + 1), TAPS)."""
+    windows = sliding_window_view(values, TAPS, axis=-1)
+    return np.ascontiguousarray(windows).reshape(*values.shape[:-2], -1, TAPS)
 
 
 @cache
 def _lagrange(step: int) -> np.ndarray:
-    """Weights (TAPS, step) of the neighbours, by Lagrange's formula."""
+    """Weights (TAPS, step) of neighbours for values between the two in the middle.
+
+    Of the polynomial through all of them, by Lagrange's formula; the first is that of the left.
+    """
     nodes = np.arange(TAPS) - (TAPS // 2 - 1)
     x = np.arange(step) / step
     weights = [
