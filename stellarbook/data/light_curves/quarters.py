@@ -43,7 +43,7 @@ LEVEL = 0.01  # from quarter to quarter, relative: other pixels, another apertur
 RECOVERY = 1.5  # days until the telescope's temperature has settled after a gap
 
 
-def cadences(days: float, start: float = STARTS[1]) -> np.ndarray:
+def cadences(days: float, start: float) -> np.ndarray:
     """Return the times of even long cadences, (N,) days since BJD 2454833; the last is < days.
 
     Raises

@@ -42,7 +42,7 @@ def simulate(
     *,
     days: float = 4500 * LONG_CADENCE,
     seed: int = 0,
-    start: float = quarters.STARTS[1],
+    start: float | None = None,
     parts: tuple[str, ...] = PARTS,
 ) -> LightCurves:
     """Simulate what Kepler would have measured of stars: light curves of *simulated stars*.
@@ -68,7 +68,8 @@ def simulate(
     seed : int
         0 to 2⁶⁴ − 1.
     start : float
-        First cadence, days since BJD 2454833. The default is the first of quarter 2.
+        First cadence, days since BJD 2454833. By default quarter 2 begins with it, or quarter 0
+        if the days would not fit otherwise.
     parts : tuple of str
         What is simulated, of `PARTS`. What is left changes no random number of the others.
 
@@ -83,7 +84,7 @@ def simulate(
     Raises
     ------
     ValueError
-        If a column is missing, an index value is no whole number, one of kp, teff and logg is not
+        If there are no stars, a column is missing, an index value is no whole number, one of kp, teff and logg is not
         finite, a part is unknown, or the days do not lie within the mission.
 
     Notes
@@ -98,12 +99,15 @@ def simulate(
     if unknown:
         raise ValueError(f"parts {sorted(unknown)}: expected some of {', '.join(PARTS)}")
     columns = _columns(stars)
+    if start is None:
+        second = quarters.STARTS[1]
+        start = second if second + days <= quarters.LAST else quarters.FIRST
     clock = quarters.clock(quarters.cadences(days, start))
     n = len(clock.time)
     flux = np.empty((len(stars), n), np.float32)
     truth = []
     rows = max(1, CHUNK // n)
-    for first in range(0, max(1, len(stars)), rows):
+    for first in range(0, len(stars), rows):
         some = {name: x[first : first + rows] for name, x in columns.items()}
         part, known = _simulate(some, clock, seed, parts)
         flux[first : first + rows] = part
@@ -119,7 +123,9 @@ def _columns(stars: pd.DataFrame) -> dict[str, np.ndarray]:
     if missing:
         raise ValueError(f"stars: expected columns {', '.join(missing)}")
     index = stars.index.to_numpy()
-    if len(index) and not (np.issubdtype(index.dtype, np.integer) and index.min() >= 0):
+    if not len(stars):
+        raise ValueError("stars: expected at least one")
+    if not (np.issubdtype(index.dtype, np.integer) and index.min() >= 0):
         raise ValueError("stars: expected an index of whole numbers, 0 or greater")
 
     def column(name, default=np.nan):

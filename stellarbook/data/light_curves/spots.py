@@ -98,7 +98,9 @@ def _quadrature(nodes: int):
     return (x + 1) / 2, weight / 2
 
 
-def amplitudes(spots: Spots, inclination, extent, faculae, points: int, step: float) -> np.ndarray:
+def amplitudes(
+    spots: Spots, inclination, extent, faculae, points: int, step: float, *, limb=LIMB
+) -> np.ndarray:
     """Sum the spots: Aₖ at times 0, step, 2 step …, (stars, points, harmonics + 1) complex64.
 
     Parameters
@@ -110,7 +112,7 @@ def amplitudes(spots: Spots, inclination, extent, faculae, points: int, step: fl
     """
     stars = len(inclination)
     star = spots.star
-    each = coefficients(inclination[star], spots.latitude, extent[star], faculae[star])
+    each = coefficients(inclination[star], spots.latitude, extent[star], faculae[star], limb=limb)
     each *= spots.size[:, None]
     half = spots.life / HALF_LIFE
     low = np.clip(np.ceil((spots.born - half) / step), 0, points).astype(np.intp)
