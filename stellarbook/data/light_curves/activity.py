@@ -45,7 +45,7 @@ def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, floa
     shear = 10 ** (np.log10(0.065) + 0.3 * hot + 0.25 * normal[0])
     return {
         "alive": 10 ** (0.3 + 0.8 * u[0]),
-        "life": np.clip((7 + 0.6 * prot) * 10 ** (0.33 * normal[1]), SHORTEST, LONGEST),
+        "life": np.clip((9 + 0.55 * prot) * 10 ** (0.33 * normal[1]), SHORTEST, LONGEST),
         "shear": min(shear, 0.4 * rotation),
         "latitude": 5 + 35 * u[1],
         "spread": 4 + 10 * u[2],

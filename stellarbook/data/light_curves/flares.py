@@ -4,7 +4,7 @@ import numpy as np
 
 RISE = (1.941, -0.175, -2.246, -1.125)
 DECAY = ((0.6890, 1.600), (0.3030, 0.2783))
-MOMENTS = 6  # of an exposure at which a flare is evaluated
+MOMENTS = 8  # of an exposure at which a flare is evaluated
 LONGEST = 30  # full widths at half maximum until a flare is over
 
 
@@ -41,7 +41,7 @@ def draw(rate, days: float, rng: np.random.Generator) -> np.ndarray:
     n = rng.poisson(rate * days)
     peak, u, scatter = rng.random((3, n))
     amplitude = np.minimum(1e-3 / (1 - u), 0.3)
-    width = 0.007 * (amplitude / 1e-3) ** (1 / 3) * 10 ** (0.4 * (scatter - 0.5) * 2)
+    width = 0.007 * (amplitude / 1e-3) ** (1 / 3) * 10 ** (0.4 * (scatter - 0.5))
     return np.stack([peak * days, amplitude, width], axis=1)
 
 

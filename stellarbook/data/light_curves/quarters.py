@@ -38,6 +38,9 @@ STARTS = np.array(
     + [906.867, 1001.228, 1099.429, 1182.758, 1274.161, 1373.508, 1472.117, 1559.247]
 )
 
+# Between two quarters, in the middle of the gap.
+_ROLLS = np.array([GAPS[np.isclose(GAPS[:, 1], start)].mean() for start in STARTS])
+
 LOST = 0.0121  # of the cadences between gaps, measured on the same curves: most of them single
 LEVEL = 0.01  # from quarter to quarter, relative: other pixels, another aperture
 RECOVERY = 1.5  # days until the telescope's temperature has settled after a gap
@@ -61,8 +64,8 @@ def cadences(days: float, start: float) -> np.ndarray:
 
 
 def quarter_of(time) -> np.ndarray:
-    """Return the quarters, 0 to 17, that times (N,) lie in; a gap belongs to the one before."""
-    return np.searchsorted(STARTS, np.asarray(time) + LONG_CADENCE / 2, side="right")
+    """Return the quarters, 0 to 17, that times (N,) lie in; a gap between two is shared."""
+    return np.searchsorted(_ROLLS, time)
 
 
 def in_gap(time) -> np.ndarray:
@@ -81,7 +84,8 @@ def lost(cadences: int, rng: np.random.Generator) -> np.ndarray:
 class Clock(NamedTuple):
     """What all stars share: arrays (N,), times in days since BJD 2454833.
 
-    ``gap``: whether the mission was interrupted. ``place``: within the quarter, −1 to 1.
+    ``gap``: whether the mission was interrupted. ``place``: within the quarter, −1 at its begin, 1 at the
+    next one's.
     ``settling``: 1 after a gap of hours or more, 0 when the telescope's temperature has settled.
     """
 

@@ -172,7 +172,7 @@ def _simulate(stars, clock, seed, parts):
     epoch = clock.time[0] + uniform[1] * stars["eclipse_period"]
     epoch = np.where(np.isnan(stars["eclipse_epoch"]), epoch, stars["eclipse_epoch"])
     # Stars scatter about the scalings and lie above the noise's lower envelope.
-    louder = 10 ** (0.14 * normal[0])
+    louder = 10 ** (0.16 * normal[0])
     white = noise.long_cadence_noise(stars["kp"]) * 10 ** (0.06 * np.abs(normal[1]))
 
     begin = clock.time[0] - quarters.FIRST
