@@ -112,7 +112,7 @@ def test_sph_of_harmonics_is_that_of_the_curve():
 def test_a_cycle_is_one_over_the_mission():
     rng = np.random.default_rng(0)
     for _ in range(5):
-        habit = activity.habits(10.0, 5500.0, rng)
+        habit = activity.habits(10.0, 500.0, 5500.0, rng)
         level = activity.cycle(habit, np.linspace(0, activity.MISSION, 100_001))
         assert level.mean() == pytest.approx(1, abs=1e-4)
         assert level.min() > 0

@@ -13,13 +13,13 @@ MISSION = 1470.5  # days, the span over which a catalogue's S_ph is measured
 SHORTEST, LONGEST = 3.0, 200.0  # days that spots live
 
 
-def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, float]:
+def habits(prot: float, sph: float, teff: float, rng: np.random.Generator) -> dict[str, float]:
     """Draw how one star is active.
 
     Parameters
     ----------
-    prot, teff : float
-        Rotation period, days; effective temperature, K.
+    prot, sph, teff : float
+        Rotation period, days; S_ph, ppm; effective temperature, K.
     rng : numpy.random.Generator
         The same number of draws is taken for every star.
 
@@ -43,9 +43,11 @@ def habits(prot: float, teff: float, rng: np.random.Generator) -> dict[str, floa
     rotation = 2 * np.pi / prot
     hot = np.clip((teff - 5800) / 700, 0, 1)
     shear = 10 ** (np.log10(0.065) + 0.3 * hot + 0.25 * normal[0])
+    # Larger spots live longer, and they are what makes a star more active.
+    life = (9 + 0.55 * prot) * (np.clip(sph, 50, 20_000) / 400) ** 0.35 * 10 ** (0.33 * normal[1])
     return {
         "alive": 10 ** (0.3 + 0.8 * u[0]),
-        "life": np.clip((9 + 0.55 * prot) * 10 ** (0.33 * normal[1]), SHORTEST, LONGEST),
+        "life": np.clip(life, SHORTEST, LONGEST),
         "shear": min(shear, 0.4 * rotation),
         "latitude": 5 + 35 * u[1],
         "spread": 4 + 10 * u[2],

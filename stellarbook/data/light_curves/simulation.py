@@ -161,8 +161,8 @@ def _simulate(stars, clock, seed, parts):
         return streams(seed, stars["name"], part)
 
     habits, uniform, normal = [], [], []
-    for prot, teff, rng in zip(stars["prot"], stars["teff"], own(0), strict=True):
-        habits.append(activity.habits(prot, teff, rng))
+    for *star, rng in zip(*(stars[key] for key in ("prot", "sph", "teff")), own(0), strict=True):
+        habits.append(activity.habits(*star, rng))
         uniform.append(rng.random(2))
         normal.append(rng.standard_normal(2))
     uniform, normal = np.array(uniform).T, np.array(normal).T
