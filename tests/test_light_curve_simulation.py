@@ -147,7 +147,9 @@ def test_eclipses_by_the_tables_columns():
     for row, period in ((0, 4.0), (2, 6.0)):
         phase = ((curves.time - 171) / period + 0.5) % 1 - 0.5
         away = np.abs(phase * period)
-        assert (curves.flux[row][away < 0.145] < 1).all() and (curves.flux[row][away > 0.165] == 1).all()
+        assert (curves.flux[row][away < 0.145] < 1).all() and (
+            curves.flux[row][away > 0.165] == 1
+        ).all()
         np.testing.assert_allclose(curves.flux[row].min(), 0.8, rtol=1e-5)
 
 
@@ -198,8 +200,9 @@ def measures(flux, prot):
     acf = autocorrelation(torch.as_tensor(flux), lags=lags, tapered=False).numpy()
     acf = gaussian_filter1d(acf, max(2, 0.05 * prot / LONG_CADENCE))
     lag = np.arange(lags) * LONG_CADENCE / prot
-    low, peak, high = (np.flatnonzero((lag > a) & (lag < b)) for a, b in
-                       ((0.3, 0.9), (0.8, 1.2), (1.1, 1.7)))
+    low, peak, high = (
+        np.flatnonzero((lag > a) & (lag < b)) for a, b in ((0.3, 0.9), (0.8, 1.2), (1.1, 1.7))
+    )
     height = acf[peak].max() - (acf[low].min() + acf[high].min()) / 2
     sph = pieces(flux, prot)
     noise = 1.4826 * np.median(np.abs(np.diff(flux))) / 2**0.5
@@ -213,7 +216,7 @@ def test_simulated_stars_bracket_real_ones(kic):
     row = dict(zip(("prot", "sph", "kp", "teff", "logg", "mass"), KEPSEISMIC[kic], strict=True))
     with np.load(REAL / "kepler_lightcurves.npz") as archive:
         real = np.nan_to_num(archive[f"KEPSEISMIC_{kic:09d}_y"][:, 0].astype(float))
-    table = pd.DataFrame([row] * 100)
+    table = pd.DataFrame([row] * 150)
     curves = simulate(table, days=1470, seed=1, parts=QUIET)
     found = [measures(high_pass(1e6 * (x.astype(float) - 1)), row["prot"]) for x in curves.flux]
     low, high = np.percentile(found, [16, 84], axis=0)

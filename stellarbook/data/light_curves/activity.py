@@ -27,26 +27,30 @@ def habits(prot: float, sph: float, teff: float, rng: np.random.Generator) -> di
     -------
     dict
         ``alive``: spots at a time. ``life``: the middle of their lives' distribution, days.
-        ``shear``: angular velocity of the equator less the pole's, rad/day. ``latitude`` and
+        ``shear``: angular velocity of the equator less that of the pole, rad/day. ``latitude`` and
         ``spread`` of the spots' belts, degrees. ``nests``: 1 if spots gather at two opposite
-        longitudes, else 0. ``flicker``: the share of S_ph that is no rotation, and ``memory``, days, over
-        which it is correlated. ``cycle`` (days), ``swing`` (relative amplitude) and ``phase`` of
-        the activity cycle.
+        longitudes, else 0. ``extent`` of a group of spots in longitude (standard deviation),
+        degrees. ``faculae``: how much of a group's darkness their brightness takes away towards
+        the limb. ``flicker``: the part of S_ph that does not follow the rotation, with a spectrum
+        that falls beyond 1 / (2π ``memory``), days. ``cycle`` (days), ``swing`` (relative
+        amplitude) and ``phase`` of the activity cycle.
 
     Notes
     -----
     Shear: about 0.07 rad/day, however a star rotates, more in F stars (Reinhold, Reiners & Basri
     2013, A&A 560, A4; Balona & Abedigamar 2016, MNRAS 461, 497; the numbers are remembered, not
-    checked). All else is chosen such that simulated curves resemble Kepler's (chapter 01).
+    checked). That spots of active stars live longer follows Giles, Collier Cameron & Haywood
+    (2017, MNRAS 472, 1618) in kind. All numbers but the shear's are chosen such that simulated
+    curves resemble those of three real stars and the autocorrelations of some hundred others.
     """
     u, normal = rng.random(10), rng.standard_normal(4)
     rotation = 2 * np.pi / prot
     hot = np.clip((teff - 5800) / 700, 0, 1)
     shear = 10 ** (np.log10(0.065) + 0.3 * hot + 0.25 * normal[0])
     # Larger spots live longer, and they are what makes a star more active.
-    life = (9 + 0.55 * prot) * (np.clip(sph, 50, 20_000) / 400) ** 0.35 * 10 ** (0.33 * normal[1])
+    life = (10 + 0.5 * prot) * (np.clip(sph, 50, 20_000) / 400) ** 0.35 * 10 ** (0.28 * normal[1])
     return {
-        "alive": 10 ** (0.3 + 0.8 * u[0]),
+        "alive": 10 ** (0.35 + 0.7 * u[0]),
         "life": np.clip(life, SHORTEST, LONGEST),
         "shear": min(shear, 0.4 * rotation),
         "latitude": 5 + 35 * u[1],
@@ -76,7 +80,7 @@ def cycle(habit: dict, time) -> np.ndarray:
 def spots(star: int, habit: dict[str, float], prot, begin, end, rng) -> Spots:
     """Draw the spots that one star has between two times, days since the mission's begin.
 
-    Their number is Poisson's; lives scatter by 0.2 dex about the star's, sizes by 0.2 dex about
+    Their number is Poisson's; lives scatter by 0.2 dex about the star's, sizes by 0.25 dex about
     the cycle's activity; latitudes lie in two belts, north and south. The star's rotation period
     is that of the middle of its belts.
     """

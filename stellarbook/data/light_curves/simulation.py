@@ -172,7 +172,7 @@ def _simulate(stars, clock, seed, parts):
     epoch = clock.time[0] + uniform[1] * stars["eclipse_period"]
     epoch = np.where(np.isnan(stars["eclipse_epoch"]), epoch, stars["eclipse_epoch"])
     # Stars scatter about the scalings and lie above the noise's lower envelope.
-    louder = 10 ** (0.16 * normal[0])
+    louder = 10 ** (0.18 * normal[0])
     white = noise.long_cadence_noise(stars["kp"]) * 10 ** (0.06 * np.abs(normal[1]))
 
     begin = clock.time[0] - quarters.FIRST
@@ -249,7 +249,9 @@ def _spots(stars, habits, inclination, sph, flicker, span, begin, n, rngs):
     origin = begin - spots.BEFORE * step
     each = [
         activity.spots(i, habit, prot, origin, origin + m * step, rng)
-        for i, (habit, prot, m, rng) in enumerate(zip(habits, stars["prot"], moments, rngs, strict=True))
+        for i, (habit, prot, m, rng) in enumerate(
+            zip(habits, stars["prot"], moments, rngs, strict=True)
+        )
     ]
     together = spots.Spots(
         *(np.concatenate([getattr(x, name) for x in each]) for name in spots.Spots.__annotations__)
@@ -257,7 +259,9 @@ def _spots(stars, habits, inclination, sph, flicker, span, begin, n, rngs):
     together.born -= origin
     extent = np.radians([habit["extent"] for habit in habits])
     faculae = np.array([habit["faculae"] for habit in habits])
-    amplitude = spots.amplitudes(together, np.radians(inclination), extent, faculae, moments.max(), step)
+    amplitude = spots.amplitudes(
+        together, np.radians(inclination), extent, faculae, moments.max(), step
+    )
     raw = spots.sph(amplitude, stars["prot"], moments, step)
     wanted = 1e-6 * np.sqrt(np.maximum(sph**2 - flicker**2, 0))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -60,13 +60,18 @@ def coefficients(
     ----------
     inclination, latitude : (...) float
         Radian; an inclination of π/2 sees the equator.
+    extent : (...) float
+        Of a group of spots in longitude, rad: V is blurred by a Gaussian of this standard
+        deviation, which also lets the series converge.
+    faculae : (...) float
+        Brightness around the spots, added to u₁: none in the middle of the disc.
     limb : (float, float)
         u₁ and u₂; (0, 0) is the rectified cosine.
 
     Returns
     -------
     (..., harmonics + 1) array
-        V(φ) = c₀ + Σ cₖ cos k φ, 1 at the disc's centre.
+        V(φ) = c₀ + Σ cₖ cos k φ; a point is 1 at the disc's centre.
 
     Notes
     -----
@@ -107,8 +112,11 @@ def amplitudes(
     ----------
     spots : Spots
         Their times count days from point 0.
-    inclination : (stars,) float
-        Radian.
+    inclination, extent, faculae : (stars,) float
+        As `coefficients` takes them.
+    points : int
+    step : float
+        Days.
     """
     stars = len(inclination)
     star = spots.star
