@@ -33,10 +33,11 @@ _ENDS = """
 GAPS = np.array(_ENDS.split(), dtype=float).reshape(-1, 2)
 
 # Where quarters 1 to 17 begin.
-STARTS = np.array(
-    [131.513, 169.766, 260.245, 352.397, 443.511, 539.471, 630.195, 735.384, 808.537]
-    + [906.867, 1001.228, 1099.429, 1182.758, 1274.161, 1373.508, 1472.117, 1559.247]
-)
+_STARTS = """
+131.513 169.766 260.245 352.397 443.511 539.471 630.195 735.384 808.537
+906.867 1001.228 1099.429 1182.758 1274.161 1373.508 1472.117 1559.247
+"""
+STARTS = np.array(_STARTS.split(), dtype=float)
 
 # Between two quarters, in the middle of the gap.
 _ROLLS = np.array([GAPS[np.isclose(GAPS[:, 1], start)].mean() for start in STARTS])
@@ -84,9 +85,9 @@ def lost(cadences: int, rng: np.random.Generator) -> np.ndarray:
 class Clock(NamedTuple):
     """What all stars share: arrays (N,), times in days since BJD 2454833.
 
-    ``gap``: whether the mission was interrupted. ``place``: within the quarter, −1 at its begin, 1 at the
-    next one's.
-    ``settling``: 1 after a gap of hours or more, 0 when the telescope's temperature has settled.
+    ``gap``: whether the mission was interrupted. ``place``: within the quarter, −1 at its begin, 1
+    at the next one's. ``settling``: 1 after a gap of hours or more, 0 when the telescope's
+    temperature has settled.
     """
 
     time: np.ndarray

@@ -84,8 +84,8 @@ def simulate(
     Raises
     ------
     ValueError
-        If there are no stars, a column is missing, an index value is no whole number, one of kp, teff and logg is not
-        finite, a part is unknown, or the days do not lie within the mission.
+        If there are no stars, a column is missing, an index value is no whole number, one of kp,
+        teff and logg is not finite, a part is unknown, or the days do not lie within the mission.
 
     Notes
     -----
