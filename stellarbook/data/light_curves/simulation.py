@@ -1,4 +1,4 @@
-"""Light curves of simulated stars, as Kepler would have measured them."""
+"""Light curves of simulated stars, as Kepler would have measured them. Shown in chapter 01."""
 
 from typing import NamedTuple
 
