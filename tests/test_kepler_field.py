@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from scipy.stats import ks_2samp
 
-from stellarbook.data import archives, kepler_field, splits
+from stellarbook.data import archives, kepler_field, light_curves, splits
 from stellarbook.data.kepler_field import (
     activity,
     binaries,
@@ -24,6 +24,7 @@ from stellarbook.data.kepler_field import (
     population,
     seismology,
 )
+from stellarbook.data.light_curves import quarters
 
 BINS = [(4000, 4500), (4500, 5000), (5000, 5500), (5500, 6000), (6000, 6300)]
 
@@ -94,15 +95,18 @@ def test_nothing_is_missing_that_should_be_there(field):
         spread = np.sqrt(share * (1 - share) / len(table))
         assert abs(table[name].isna().mean() - share) < 4 * spread
     may_miss = {*binaries_only(), "k1", "prot_obs", "sph_obs", *observables.MISSING}
-    may_miss |= {"delta_k_iso", "m_g", "binary_set"}
+    may_miss |= {"delta_k_iso", "m_g", "binary_set", "eclipse_period"}
+    dark = table[["eclipse_depth", "eclipse_second_depth"]].max(axis=1) > 0
+    assert (table["eclipse_period"].notna() == dark).all()
+    assert ((table["eclipse_duration"] > 0) == dark).all()
     numbers = table.select_dtypes("number").drop(columns=list(may_miss))
     assert np.isfinite(numbers.to_numpy(float)).all()
     assert (table[["prot", "sph", "radius", "mass", "distance", "numax"]] > 0).all(axis=None)
 
 
 def binaries_only():
-    orbit = ("m2", "q", "porb", "eccentricity", "inclination", "periastron", "phase0", "a")
-    return (*orbit, "teff2", "logg2", "radius2")
+    orbit = ("m2", "q", "porb", "eccentricity", "orbit_inclination", "periastron", "phase0", "a")
+    return (*orbit, "teff2", "logg2", "radius2", "eclipse_epoch", "eclipse_second_phase")
 
 
 # --- isochrones -------------------------------------------------------------------------------
@@ -280,6 +284,43 @@ def test_classes_are_where_they_should_be(field):
     giants = t[t["logg"] < 3.2]
     assert (giants["cmd_class"] == "giant").mean() > 0.9
     assert set(t["cmd_class"]) <= {*classes.CLASSES, ""}
+
+
+# --- light curves -----------------------------------------------------------------------------
+
+
+def test_the_fields_stars_have_light_curves():
+    table = kepler_field.load(n=200, seed=1).table
+    curves = light_curves.simulate(table, days=92, seed=1)
+    gap = quarters.in_gap(curves.time)
+    assert np.isnan(curves.flux[:, gap]).all()
+    assert np.isfinite(curves.flux[:, ~gap]).mean() == pytest.approx(1 - quarters.LOST, abs=2e-3)
+    assert not np.isinf(curves.flux).any()
+    # What the simulation would draw or derive is the table's own.
+    known = ["inclination", "numax", "flare_rate"]
+    np.testing.assert_array_equal(curves.truth[known], table[known])
+
+
+@pytest.mark.parametrize("name", ["prot", "sph", "kp", "teff", "logg"])
+def test_a_column_left_out_is_named(name):
+    table = kepler_field.load(n=3, seed=1).table.drop(columns=name)
+    with pytest.raises(ValueError, match=rf"expected columns {name}$"):
+        light_curves.simulate(table)
+
+
+def test_eclipses_are_in_the_light_curves(field):
+    """Each deep, short-period pair is dark when its orbit says, and bright a quarter later."""
+    t = field.table
+    deep = t[(t["eclipse_depth"] > 0.05) & t["porb"].between(1, 8) & (t["eccentricity"] == 0)]
+    assert len(deep) > 10
+    curves = light_curves.simulate(deep, seed=1, parts=("eclipses",))
+    for flux, (_, star) in zip(curves.flux, deep.iterrows(), strict=True):
+        phase = (curves.time - star["eclipse_epoch"]) / star["porb"] % 1
+        middle = np.abs(phase - np.rint(phase)) * star["porb"] < 0.01
+        assert flux[middle].max() < 1 - 0.8 * star["eclipse_depth"]
+        assert (flux[np.abs(phase - 0.25) < 0.02] == 1).all()
+        second = flux[np.abs(phase - 0.5) * star["porb"] < 0.01]
+        np.testing.assert_allclose(second.min(), 1 - star["eclipse_second_depth"], atol=1e-5)
 
 
 # --- the real stars ---------------------------------------------------------------------------

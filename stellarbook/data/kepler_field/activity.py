@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from stellarbook.data.kepler_field import catalogues
 from stellarbook.data.kepler_field.rotation import turnover
+from stellarbook.data.light_curves import flares
 
 NEIGHBOURS = 8
 # What counts as one apart: K, dex, M☉, dex of the period. Masses count least: at 6000 K those of
@@ -68,7 +69,8 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     Returns
     -------
     dict of str to (n,) array
-        ``sph`` (ppm), ``sph_kic`` (the real star whose S_ph it is), ``prot_found`` (bool).
+        ``sph`` (ppm), ``sph_kic`` (the real star whose S_ph it is), ``flare_rate`` (a day,
+        `light_curves.flares.rate`), ``prot_found`` (bool).
     """
     tree, donors = _donors()
     n = len(star["teff"])
@@ -80,8 +82,10 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     sph, kic = donors[chosen].T
     found = rng.random(n) < detectable(star["teff"], star["prot"])
     quieter = 10 ** (-FADED * np.abs(rng.standard_normal(n)))
+    sph = np.where(found, sph, sph * quieter)
     return {
-        "sph": np.where(found, sph, sph * quieter),
+        "sph": sph,
+        "flare_rate": flares.rate(star["teff"], sph),
         "sph_kic": kic.astype(np.int64),
         "prot_found": found,
     }

@@ -68,6 +68,13 @@ def anomaly(mean: np.ndarray, eccentricity: np.ndarray) -> np.ndarray:
     return 2 * np.arctan2(np.sqrt(1 + e) * np.sin(x / 2), np.sqrt(1 - e) * np.cos(x / 2))
 
 
+def mean_anomaly(true: np.ndarray, eccentricity: np.ndarray) -> np.ndarray:
+    """Return the mean anomaly from the true anomaly, `anomaly`'s inverse."""
+    e = eccentricity
+    x = 2 * np.arctan2(np.sqrt(1 - e) * np.sin(true / 2), np.sqrt(1 + e) * np.cos(true / 2))
+    return x - e * np.sin(x)
+
+
 def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Give primaries their companions.
 
@@ -80,10 +87,10 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     -------
     dict of str to (n,) array
         ``binary`` (bool) and, NaN where single: ``m2`` (M☉), ``q``, ``porb`` (d),
-        ``eccentricity``, ``inclination`` (rad), ``periastron`` (rad), ``phase0`` (of 2π, at time
-        0), ``a`` (au), ``teff2`` (K), ``logg2``, ``radius2`` (R☉), ``light2`` (share of the G
-        light that is the companion's), ``touching`` (bool: was drawn inside the Roche limit and is
-        single therefore); absolute magnitudes of system: `MAGNITUDES`.
+        ``eccentricity``, ``orbit_inclination``, ``periastron``, ``phase0`` (mean anomaly at time
+        0; all three in rad), ``a`` (au), ``teff2`` (K), ``logg2``, ``radius2`` (R☉), ``light2``
+        (share of the G light that is the companion's), ``touching`` (bool: was drawn inside the
+        Roche limit and is single therefore); absolute magnitudes of system: `MAGNITUDES`.
     """
     n = len(star["mass_initial"])
     m1 = star["mass_initial"]
@@ -96,7 +103,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     porb = 10**log_p
     longest_axis = np.where(porb > CIRCULAR, 1 - (porb / CIRCULAR) ** (-2 / 3), 0)
     eccentricity = longest_axis * 0.95 * rng.random(n)
-    inclination = np.arccos(rng.random(n))  # isotropic
+    orbit_inclination = np.arccos(rng.random(n))  # isotropic
     periastron, phase0 = rng.uniform(0, 2 * np.pi, (2, n))
     m2 = np.maximum(q * m1, 0.1)
     q = m2 / m1
@@ -118,7 +125,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
         "q": q,
         "porb": porb,
         "eccentricity": eccentricity,
-        "inclination": inclination,
+        "orbit_inclination": orbit_inclination,
         "periastron": periastron,
         "phase0": phase0,
         "a": a,
@@ -141,28 +148,39 @@ def eclipses(star: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to (n,) array
-        ``eclipse_depth``, ``eclipse_depth2``: lost share of the light while the companion is in
-        front and while it is behind (0: none; uniform discs, black bodies in the ratio of
-        ``light2``); ``eclipse_duration`` (d, first to last contact of the former, 0 if none).
+        As `light_curves.simulate` reads them. ``eclipse_depth``, ``eclipse_second_depth``: lost
+        share of the light while the companion is in front and while it is behind (0: none; uniform
+        discs, black bodies in the ratio of ``light2``); ``eclipse_duration`` (d, first to last
+        contact of the former, of the latter where that is all there is, 0 if there is neither).
+        ``eclipse_epoch`` (d), when the companion is in front for the first time after time 0;
+        ``eclipse_second_phase``, when it is behind, in periods later; both of every pair.
+        ``eclipse_period`` (d), NaN of pairs without eclipses.
     """
     r1, r2 = star["radius"], star["radius2"]
     e, w = star["eccentricity"], star["periastron"]
     separation = star["a"] / R_SUN_AU * (1 - e**2)
-    depths, duration = [], 0.0
+    depths, durations, moments = [], [], []
     light = (1 - star["light2"], star["light2"])
     for sign, hidden, behind, front in ((1, light[0], r1, r2), (-1, light[1], r2, r1)):
         d = separation / (1 + sign * e * np.sin(w))
-        impact = d * np.cos(star["inclination"])
+        impact = d * np.cos(star["orbit_inclination"])
         depth = hidden * overlap(behind, front, impact)
         depths.append(np.nan_to_num(depth))
-        if sign == 1:
-            chord = np.sqrt(np.maximum((r1 + r2) ** 2 - impact**2, 0))
-            speed = 2 * np.pi * separation / star["porb"] * (1 + e * np.sin(w)) / (1 - e**2) ** 1.5
-            duration = np.nan_to_num(2 * chord / speed) * (depths[0] > 0)
+        chord = np.sqrt(np.maximum((r1 + r2) ** 2 - impact**2, 0))
+        speed = (
+            2 * np.pi * separation / star["porb"] * (1 + sign * e * np.sin(w)) / (1 - e**2) ** 1.5
+        )
+        durations.append(np.nan_to_num(2 * chord / speed) * (depths[-1] > 0))
+        # The primary is nearest to us, or farthest, where its true anomaly and ω make ∓ π/2.
+        moments.append((mean_anomaly(sign * np.pi / 2 - w, e) - star["phase0"]) / (2 * np.pi) % 1)
+    either = (depths[0] > 0) | (depths[1] > 0)
     return {
+        "eclipse_period": np.where(either, star["porb"], np.nan),
+        "eclipse_epoch": moments[0] * star["porb"],
         "eclipse_depth": depths[0],
-        "eclipse_depth2": depths[1],
-        "eclipse_duration": duration,
+        "eclipse_duration": np.where(depths[0] > 0, *durations),
+        "eclipse_second_depth": depths[1],
+        "eclipse_second_phase": (moments[1] - moments[0]) % 1,
     }
 
 

@@ -40,7 +40,7 @@ def wobble(star: dict[str, np.ndarray]) -> np.ndarray:
     """
     offset = np.abs(star["q"] / (1 + star["q"]) - star["light2"])
     axis = 1000 * star["a"] * offset / star["distance"]  # au / pc = arcsec
-    tilt = np.sqrt((1 + np.cos(star["inclination"]) ** 2) / 2)
+    tilt = np.sqrt((1 + np.cos(star["orbit_inclination"]) ** 2) / 2)
     part = np.minimum(1, (GAIA_DAYS / star["porb"]) ** 2)
     return np.nan_to_num(axis * tilt / np.sqrt(2) * part)
 
@@ -65,7 +65,7 @@ def velocity(star: dict[str, np.ndarray], time: np.ndarray) -> np.ndarray:
     mean = star["phase0"][:, None] + 2 * np.pi * time / star["porb"][:, None]
     e, w = star["eccentricity"][:, None], star["periastron"][:, None]
     k1 = velocity_amplitude(
-        *(star[x] for x in ("mass_initial", "m2", "porb", "eccentricity", "inclination"))
+        *(star[x] for x in ("mass_initial", "m2", "porb", "eccentricity", "orbit_inclination"))
     )
     v = np.zeros(time.shape)
     pair = star["binary"]
@@ -125,7 +125,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     excess = np.hypot(wobble(star) / astrometric_error(g), blend(star))
     seen["ruwe"] = np.sqrt(1 + excess**2) * np.exp(0.06 * normal(n))
     seen["k1"] = velocity_amplitude(
-        *(star[x] for x in ("mass_initial", "m2", "porb", "eccentricity", "inclination"))
+        *(star[x] for x in ("mass_initial", "m2", "porb", "eccentricity", "orbit_inclination"))
     )
     time = rng.uniform(0, GAIA_DAYS, (n, RV_EPOCHS))
     sigma = 0.3 + 2.7 * 10 ** (0.4 * (np.minimum(g, RV_LIMIT) - RV_LIMIT))  # km/s an epoch
@@ -133,7 +133,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     score = RV_EPOCHS * measured.var(axis=1) / sigma**2
     seen["rv_variable"] = (g < RV_LIMIT) & (score > chi2.isf(RV_P, RV_EPOCHS - 1))
     with np.errstate(invalid="ignore"):
-        deep = np.maximum(star["eclipse_depth"], star["eclipse_depth2"]) > 1e-3
+        deep = np.maximum(star["eclipse_depth"], star["eclipse_second_depth"]) > 1e-3
         # Kepler saw four years: two eclipses of a pair within them.
         seen["eclipsing"] = deep & (star["porb"] < 700)
         solved = (star["porb"] < GAIA_DAYS) & (rng.random(n) < 0.5)
@@ -159,9 +159,9 @@ def visits(star: dict[str, np.ndarray], rng: np.random.Generator) -> pd.DataFram
     """
     row = np.repeat(np.arange(len(star["n_visits"])), star["n_visits"])
     first = np.repeat(np.cumsum(star["n_visits"]) - star["n_visits"], star["n_visits"])
-    orbit = ("binary", "phase0", "porb", "eccentricity", "periastron", "inclination")
+    orbit = ("binary", "phase0", "porb", "eccentricity", "periastron", "orbit_inclination")
     pairs = {name: star[name][row] for name in (*orbit, "mass_initial", "m2", "rv", "g_mag")}
-    time = rng.uniform(0, 2500, len(row))  # seven seasons
+    time = rng.uniform(1000, 3500, len(row))  # seven seasons, from autumn 2011
     v = velocity(pairs, time[:, None])[:, 0]
     ratio = pairs["m2"] / pairs["mass_initial"]
     # Brighter stars get better spectra: 30 at G = 14.5, with the scatter of fibres and nights.

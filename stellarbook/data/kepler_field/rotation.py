@@ -37,14 +37,14 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     star : dict
         ``age`` (Gyr), ``teff`` (K), ``radius`` (R☉), ``phase``, ``teff_zams`` (K) and
         ``radius_zams`` (R☉, of the same mass at the start of the main sequence), ``binary``,
-        ``porb`` (d), ``eccentricity``, ``inclination`` (rad).
+        ``porb`` (d), ``eccentricity``, ``orbit_inclination`` (rad).
 
     Returns
     -------
     dict of str to (n,) array
         ``prot`` (d); ``rossby``, over the turnover time; ``synchronised`` (bool), ``fast`` (bool:
-        not on the slow sequence yet); ``spin_inclination`` (rad: isotropic, the orbit's where
-        tides have aligned them).
+        not on the slow sequence yet); ``inclination`` (of the axis, rad: isotropic, the
+        orbit's where tides have aligned them).
     """
     n = len(star["age"])
     dwarf = star["phase"] == 0
@@ -76,7 +76,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
         "rossby": prot / turnover(star["teff"]),
         "synchronised": near,
         "fast": fast & ~near & ~is_hot,
-        "spin_inclination": np.where(near, star["inclination"], np.arccos(rng.random(n))),
+        "inclination": np.where(near, star["orbit_inclination"], np.arccos(rng.random(n))),
     }
 
 

@@ -223,7 +223,8 @@ def _simulate(stars, clock, seed, parts):
             flares.add_flares(row, some, LONG_CADENCE)
         truth["flares"] = np.array([len(some) for some in found])
     if "eclipses" in parts:
-        for i in np.flatnonzero((stars["eclipse_period"] > 0) & (stars["eclipse_depth"] > 0)):
+        deep = (stars["eclipse_depth"] > 0) | (stars["eclipse_second_depth"] > 0)
+        for i in np.flatnonzero((stars["eclipse_period"] > 0) & deep):
             keys = ("period", "depth", "duration", "second_depth", "second_phase")
             star = {key: stars[f"eclipse_{key}"][i] for key in keys} | {"epoch": epoch[i]}
             eclipses.add_eclipses(flux[i], clock.time, star, LONG_CADENCE)
