@@ -103,6 +103,15 @@ def test_sph_is_the_one_that_was_asked_for():
     assert (np.abs(ratio - 1) < 0.1).mean() > 0.95
 
 
+def test_stars_that_turn_once_in_years_cost_no_more_than_the_mission():
+    """Their S_ph is that of the mission; before it was cut off, one such star filled the memory."""
+    table = stars(40, prot=np.geomspace(300, 1400, 40), sph=1000.0)
+    curves = simulate(table, days=1470, seed=2, parts=("spots",))
+    got = np.array([pieces(x, 1e3).mean() for x in curves.flux])
+    assert np.median(got) == pytest.approx(1000, rel=0.15)
+    assert np.isfinite(simulate(table.assign(prot=1e6), parts=("spots",)).flux).all()
+
+
 def test_a_quarter_has_the_cycles_share_of_it():
     table = stars(200, prot=4.0, sph=1000.0)
     short = simulate(table, seed=2, parts=("spots",))

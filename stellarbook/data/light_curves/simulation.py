@@ -91,7 +91,7 @@ def simulate(
     -----
     Spots (`spots`, `activity`), granulation, oscillations and flicker (`granulation`), flares
     (`flares`), eclipses (`eclipses`), white noise (`noise`) and what the telescope does
-    (`quarters`). Not modelled: faculae, single modes, spots that an eclipse crosses, ellipsoidal
+    (`quarters`). Not modelled: single modes, spots that an eclipse crosses, ellipsoidal
     and reflected light of close pairs, pulsators, neighbours in the aperture, outliers. Shown in
     chapter 01.
     """
@@ -106,14 +106,13 @@ def simulate(
     n = len(clock.time)
     flux = np.empty((len(stars), n), np.float32)
     truth = []
-    rows = max(1, CHUNK // n)
-    for first in range(0, len(stars), rows):
-        some = {name: x[first : first + rows] for name, x in columns.items()}
-        part, known = _simulate(some, clock, seed, parts)
-        flux[first : first + rows] = part
-        truth.append(known)
-    known = {key: np.concatenate([some[key] for some in truth]) for key in truth[0]}
-    table = pd.DataFrame(known, index=stars.index)
+    # Together go stars that turn alike: one that takes years costs its neighbours time.
+    order = np.argsort(columns["prot"], kind="stable")
+    for rows in np.split(order, np.arange(max(1, CHUNK // n), len(order), max(1, CHUNK // n))):
+        some = {name: x[rows] for name, x in columns.items()}
+        flux[rows], known = _simulate(some, clock, seed, parts)
+        truth.append(pd.DataFrame(known, index=rows))
+    table = pd.concat(truth).sort_index().set_index(stars.index)
     return LightCurves(flux, clock.time, clock.quarter, table)
 
 
@@ -177,7 +176,8 @@ def _simulate(stars, clock, seed, parts):
 
     begin = clock.time[0] - quarters.FIRST
     length = n * LONG_CADENCE
-    span = np.maximum(length, 5 * stars["prot"])
+    # Five rotations are needed for S_ph; of giants that take years, no more than the mission saw.
+    span = np.maximum(length, np.minimum(5 * stars["prot"], activity.MISSION))
     moments = begin + span[:, None] * np.linspace(0, 1, 64)
     columns = {key: values[:, None] for key, values in habit.items()}
     sph = stars["sph"] * activity.cycle(columns, moments).mean(axis=1)

@@ -189,6 +189,7 @@ def curves(amplitude, period, cadences: int, cadence: float) -> np.ndarray:
         Days.
     """
     out = np.empty((len(amplitude), cadences), np.float32)
+    amplitude = amplitude[:, : points_for(cadences)]
     period = np.asarray(period, dtype=float)
     for group, every in ((period < SLOW, 1), (period >= SLOW, COARSE)):
         if group.any():
@@ -199,7 +200,7 @@ def curves(amplitude, period, cadences: int, cadence: float) -> np.ndarray:
 def _curves(amplitude, period, cadences, cadence, every):
     """As `curves`; the harmonics are summed every so many cadences."""
     step = STEP // every
-    wave = amplitude[:, : points_for(cadences)].transpose(2, 0, 1)
+    wave = amplitude.transpose(2, 0, 1)
     parts = [_windows(x) for x in (wave.real, wave.imag)]
     time = (np.arange((wave.shape[2] - TAPS + 1) * step) - step) * (every * cadence)
     turns = time / period[:, None]
