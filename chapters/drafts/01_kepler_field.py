@@ -945,9 +945,9 @@ def look(flux, prot):
     troughs = smooth[:, before].min(axis=1) + smooth[:, after].min(axis=1)
     sph = activity(flux, prot)
     steps = np.nanmedian(np.abs(np.diff(flux, axis=1)), axis=1)
-    good = np.isfinite(flux).mean()
-    power = np.abs(np.fft.rfft(np.nan_to_num(flux), axis=1)) ** 2
-    power *= 2 * LONG_CADENCE * 0.0864 / flux.shape[1] / good  # ppm² / µHz
+    # Gaps filled by lines: zeros would spread the rotation's power.
+    power = np.abs(np.fft.rfft(fill_gaps(flux)[0].numpy(), axis=1)) ** 2
+    power *= 2 * LONG_CADENCE * 0.0864 / flux.shape[1]  # ppm² / µHz
     nu = np.arange(power.shape[1]) / (flux.shape[1] * LONG_CADENCE * 0.0864)
     edges = np.unique(np.searchsorted(nu, np.geomspace(0.08, 283, 90)))
     sums = np.add.reduceat(power, edges[:-1], axis=1)
