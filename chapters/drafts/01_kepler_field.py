@@ -731,9 +731,12 @@ for row, kind, k, flux, acf, fft in zip(
     axis = row[0]
     axis.plot(days, 100 * (flux - 1), ".", color="0.25", markersize=0.8)
     near = (0, 88)
-    if kind == "flaring dwarf":  # its largest flare
-        rise = flux - np.roll(flux, 2)
-        at = days[np.nanargmax(rise)]
+    if kind == "flaring dwarf":  # parts can be had alone
+        only = light_curves.simulate(
+            stars.loc[[k]], days=88, seed=seed, parts=("flares",)
+        )
+        at = days[np.argmax(np.where(np.isnan(flux), 0, only.flux[0]))]
+        axis.axvline(at, color="0.5", linewidth=0.8, linestyle=":")
         near = (max(0, at - 6), min(88, at + 6))
     inside = (days >= near[0]) & (days <= near[1])
     low, high = np.nanpercentile(100 * (flux[inside] - 1), [0.02, 99.98])
@@ -779,11 +782,12 @@ figures.show(
     transform. Dashed: the true rotation period, and for the giant its
     $\nu_{\rm max}$, where the oscillations' hump stands. The scales of the
     lags differ; of the flaring dwarf only the days about its largest flare
-    are shown.""",
+    are shown, which a dotted line marks.""",
     alt="""Five rows: a fast rotator with many regular cycles and a comb of
     peaks; a slow one with few cycles; a giant that flickers, with a hump near
     its frequency of oscillation; an eclipsing pair with sharp dips and a comb
-    of harmonics; a spotted dwarf with upward spikes.""",
+    of harmonics; a spotted dwarf whose largest flare hardly rises above its
+    flicker.""",
 )
 
 # %% [markdown]
@@ -1330,7 +1334,8 @@ glue(
 # * **Granulation and oscillations** follow published scalings with scatter.
 #   The fits of real stars, which the table carries, are not what the light
 #   curves are made of. Modes are a hump and not single.
-# * **Flares.** Their shape is published, their rates are chosen.
+# * **Flares.** Their shape is published, their rates are chosen, too low: the
+#   largest of {numref}`fig-curve-kinds` is lost in the star's flicker.
 # * **The telescope.** Quarters, gaps and lost cadences are the mission's; what
 #   its correction leaves was guessed, too small, as KIC 10002792 shows. No
 #   outliers, no cosmic rays, no saturated columns of bright stars.
