@@ -35,7 +35,7 @@ PLAN = {
     "16": "claims",
 }
 """Chapters, written or not: number → subject."""
-PARTS = {"01_spectra": "spectra"}
+PARTS = {"01_spectra": "spectra", "01_kepler_field": "Kepler field"}
 """Further pages of a chapter: page → subject."""
 
 CHAPTER = re.compile(r"book/(\d\d)_\w+")
