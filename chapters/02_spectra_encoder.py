@@ -2207,6 +2207,11 @@ display(pd.DataFrame(goals))
 # Goals that were set before the run, most of them from prototypes. They count
 # as reached within one standard deviation over draws (the largest draws share
 # most of their stars, so that their spread is too small).
+#
+# Of a thousand real stars the goals are the hardest to reach. No training here
+# takes more than {glue:text}`few_steps` steps, so the largest draw has the
+# fewest passes; on stars that were kept aside twice the steps helped, but not
+# enough for $\log g$ (see the [lab log](lab_log.md)).
 
 # %% tags=["hide-input"]
 if has_files:
