@@ -133,7 +133,8 @@ def _columns(data: bytes, first: str) -> tuple[dict[str, np.ndarray], str]:
                 f"line {i}: expected {max(len(rows[0]), 2)} numbers, found {len(cells)}"
             )
     if len(rows) < 2:
-        raise ReadError(f"{len(rows)} lines of numbers: expected two, of two columns or more")
+        what = "spectrum" if first == "wave" else "light curve"
+        raise ReadError(f"{len(rows)} lines of numbers: expected a {what} of two columns or more")
     names = names or [first, "flux", "error"][: len(rows[0])]
     if len(names) < len(rows[0]):
         names += [f"column {i}" for i in range(len(names), len(rows[0]))]
