@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from scipy.stats import ks_2samp
 
-from stellarbook.data import archives, kepler_field, light_curves, splits
+from stellarbook.data import archives, kepler_field, light_curves, solar, splits
 from stellarbook.data.kepler_field import (
     activity,
     binaries,
@@ -353,7 +353,7 @@ def test_oscillations_scale_from_the_sun_and_keep_a_real_stars_own_values(field)
     rows = rows[rows["numax"].between(60, 200)].sample(2000, random_state=0)
     star = {"teff": rows["teff"].to_numpy(), "logg": rows["logg"].to_numpy()}
     star["mass"] = np.full(len(rows), 1.2)
-    star["radius"] = isochrones.radius(star["mass"], star["logg"])
+    star["radius"] = solar.radius(star["mass"], star["logg"])
     again = seismology.draw(star, np.random.default_rng(0))
     for name in seismology.CARRIED:
         ratio = np.median(np.log10(again[name] / rows[name].to_numpy()))

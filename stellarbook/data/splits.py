@@ -13,6 +13,12 @@ import numpy as np
 PARTS = ("train", "val", "test")
 
 
+def check(part: str) -> None:
+    """Raise a ValueError unless a part is one of `PARTS`."""
+    if part not in PARTS:
+        raise ValueError(f"no split {part!r}: there are {', '.join(PARTS)}")
+
+
 def ranked(source_id: np.ndarray) -> dict[str, np.ndarray]:
     """Split stars 80/10/10 by the rank of a hash of their identifier.
 

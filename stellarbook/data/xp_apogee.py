@@ -98,8 +98,7 @@ class XPApogee:
 
     def split(self, part: str) -> np.ndarray:
         """Return the row positions of "train", "val" or "test" (31,880 / 3,985 / 3,986 stars)."""
-        if part not in splits.PARTS:
-            raise ValueError(f"no split {part!r}: there are {', '.join(splits.PARTS)}")
+        splits.check(part)
         return np.flatnonzero(self.table["source_id"].isin(splits.read("xp_apogee")[part]))
 
 

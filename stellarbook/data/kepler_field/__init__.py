@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stellarbook.data import splits
+from stellarbook.data import solar, splits
 from stellarbook.data.kepler_field import (
     activity,
     binaries,
@@ -71,8 +71,7 @@ class KeplerField:
         A star's part depends on its ``source_id`` alone (`splits.hashed`): it stays the same when
         more stars are loaded. For the spectra of a part: ``visits["source_id"].isin(…)``.
         """
-        if part not in splits.PARTS:
-            raise ValueError(f"no split {part!r}: there are {', '.join(splits.PARTS)}")
+        splits.check(part)
         return np.flatnonzero(splits.hashed(self.table["source_id"].to_numpy()) == part)
 
 
@@ -117,7 +116,7 @@ def _block(seed: int, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     star = population.draw(BLOCK, next(streams))
     start = isochrones.load().dwarf(star["mh"], np.full(BLOCK, 8.5), star["mass_initial"])
     star["teff_zams"] = 10 ** start["log_teff"]
-    star["radius_zams"] = isochrones.radius(start["mass"], start["logg"])
+    star["radius_zams"] = solar.radius(start["mass"], start["logg"])
     star |= binaries.draw(star, next(streams))
     star |= population.place(star, next(streams))
     star |= binaries.eclipses(star)

@@ -7,8 +7,9 @@ paper, has 4.9 and 2.3. A companion is of its primary's age and metallicity. Sho
 
 import numpy as np
 
+from stellarbook.data import solar
 from stellarbook.data.kepler_field import isochrones
-from stellarbook.data.kepler_field.isochrones import MAGNITUDES, radius
+from stellarbook.data.kepler_field.isochrones import MAGNITUDES
 
 LOG_PERIOD = (5.03, 2.28)
 SHORTEST, LONGEST = -0.5, 9.0  # log10 days; longer pairs would not hold together
@@ -108,7 +109,7 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     m2 = np.maximum(q * m1, 0.1)
     q = m2 / m1
     companion = isochrones.load().dwarf(star["mh"], np.log10(star["age"]) + 9, m2)
-    radius2 = radius(companion["mass"], companion["logg"])
+    radius2 = solar.radius(companion["mass"], companion["logg"])
     a = semi_major_axis(m1 + m2, porb)
     nearest = a * (1 - eccentricity) / R_SUN_AU  # R☉
     touching = (star["radius"] > nearest * roche(1 / q)) | (radius2 > nearest * roche(q))

@@ -18,6 +18,7 @@ import pandas as pd
 from astropy.io import fits
 
 from stellarbook.data import archives
+from stellarbook.data.solar import SUN
 
 NEEDS = ("star-privateer", "pbjam")
 SANTOS = {
@@ -40,7 +41,6 @@ SEISMIC = (
     *("H_power", "H1_nu", "H1_exp", "H2_nu", "H2_exp"),
 )
 HALVES = ("draw", "held")
-SUN_NUMAX, SUN_TEFF, SUN_LOGG = 3090.0, 5777.0, 4.438  # Huber et al. 2011, as pbjam has them
 
 
 @cache
@@ -119,6 +119,6 @@ def _build(folder: Path) -> None:
     chosen = prior[list(SEISMIC)].dropna()
     chosen = chosen.apply(lambda c: c if c.name.endswith("_exp") else 10**c)
     chosen.insert(0, "kic", prior.loc[chosen.index, "ID"].str[3:].astype(np.int64))
-    scaled = chosen["numax"] / SUN_NUMAX * np.sqrt(chosen["teff"] / SUN_TEFF)
-    chosen["logg"] = SUN_LOGG + np.log10(scaled)
+    scaled = chosen["numax"] / SUN["numax"] * np.sqrt(chosen["teff"] / SUN["teff"])
+    chosen["logg"] = SUN["logg"] + np.log10(scaled)
     chosen.reset_index(drop=True).to_parquet(folder / "seismic.parquet")

@@ -147,11 +147,6 @@ def kroupa(mass: np.ndarray) -> np.ndarray:
     return low + high
 
 
-def radius(mass: np.ndarray, logg: np.ndarray) -> np.ndarray:
-    """Return the radius in R☉ from mass (M☉) and log g, with 4.438 for the Sun."""
-    return np.sqrt(mass * 10 ** (4.438 - logg))
-
-
 @cache
 def load() -> Isochrones:
     """Load the grid; the first call fetches and distils it (`archives`)."""

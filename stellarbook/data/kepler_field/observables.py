@@ -11,6 +11,7 @@ from scipy.stats import chi2
 
 from stellarbook.data.kepler_field import isochrones
 from stellarbook.data.kepler_field.binaries import GAIA_DAYS, anomaly, velocity_amplitude
+from stellarbook.data.kepler_field.population import EXTINCTION
 
 RUWE_BINARY = 1.4
 RUWE_SINGLE = 1.2
@@ -57,6 +58,12 @@ def blend(star: dict[str, np.ndarray]) -> np.ndarray:
     return np.where(seen, 8 * star["light2"] / (1 - star["light2"]), 0)
 
 
+def amplitude(star: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the primary's radial-velocity amplitude K₁ in km/s; NaN for single stars."""
+    names = ("mass_initial", "m2", "porb", "eccentricity", "orbit_inclination")
+    return velocity_amplitude(*(star[name] for name in names))
+
+
 def velocity(star: dict[str, np.ndarray], time: np.ndarray) -> np.ndarray:
     """Return the primary's orbital velocity in km/s, (n, times), at times (n, times) in days.
 
@@ -64,9 +71,7 @@ def velocity(star: dict[str, np.ndarray], time: np.ndarray) -> np.ndarray:
     """
     mean = star["phase0"][:, None] + 2 * np.pi * time / star["porb"][:, None]
     e, w = star["eccentricity"][:, None], star["periastron"][:, None]
-    k1 = velocity_amplitude(
-        *(star[x] for x in ("mass_initial", "m2", "porb", "eccentricity", "orbit_inclination"))
-    )
+    k1 = amplitude(star)
     v = np.zeros(time.shape)
     pair = star["binary"]
     nu = anomaly(mean[pair], e[pair])
@@ -113,20 +118,18 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
     seen["a_v_obs"] = star["a_v"] * np.exp(0.15 * normal(n))
     with np.errstate(invalid="ignore"):
         modulus = 10 - 5 * np.log10(seen["parallax"])  # NaN where the parallax is not positive
-    seen["m_g"] = g - modulus - 0.83627 * seen["a_v_obs"]
+    seen["m_g"] = g - modulus - EXTINCTION["g"] * seen["a_v_obs"]
     seen["bprp0"] = star["bp_mag"] - star["rp_mag"] - 0.449 * seen["a_v_obs"]
 
     # More luminous in K than a single dwarf of the same Teff and [Fe/H], 2 Gyr old: negative.
     alone = isochrones.load().dwarf_of_teff(
         seen["feh_obs"], np.full(n, 9.3), np.log10(seen["teff_obs"])
     )
-    seen["delta_k_iso"] = star["k_mag"] - modulus - 0.11675 * seen["a_v_obs"] - alone["k"]
+    seen["delta_k_iso"] = star["k_mag"] - modulus - EXTINCTION["k"] * seen["a_v_obs"] - alone["k"]
 
     excess = np.hypot(wobble(star) / astrometric_error(g), blend(star))
     seen["ruwe"] = np.sqrt(1 + excess**2) * np.exp(0.06 * normal(n))
-    seen["k1"] = velocity_amplitude(
-        *(star[x] for x in ("mass_initial", "m2", "porb", "eccentricity", "orbit_inclination"))
-    )
+    seen["k1"] = amplitude(star)
     time = rng.uniform(0, GAIA_DAYS, (n, RV_EPOCHS))
     sigma = 0.3 + 2.7 * 10 ** (0.4 * (np.minimum(g, RV_LIMIT) - RV_LIMIT))  # km/s an epoch
     measured = velocity(star, time) + sigma[:, None] * normal((n, RV_EPOCHS))

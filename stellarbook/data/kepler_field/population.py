@@ -14,6 +14,7 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 from scipy.stats import norm
 
+from stellarbook.data import solar
 from stellarbook.data.kepler_field import isochrones
 from stellarbook.data.kepler_field.isochrones import PHASES, POINTS
 
@@ -68,7 +69,7 @@ def draw(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     u = (low + rng.random(n)) / (POINTS - 1)
     star = isochrones.load().at(mh, np.log10(age) + 9, phase, u)
     star["teff"] = 10 ** star["log_teff"]
-    star["radius"] = isochrones.radius(star["mass"], star["logg"])
+    star["radius"] = solar.radius(star["mass"], star["logg"])
     # Two sequences: most stars older than some 8 Gyr are rich in alpha elements. The metals of a
     # star are iron and these: Salaris et al. 1993, ApJ 414, 580, eq. 3 (remembered).
     old = rng.random(n) < 1 / (1 + np.exp(-(age - 8.5) / 0.7))
@@ -139,7 +140,7 @@ def _weights() -> np.ndarray:
     shape = (len(mh), len(age), len(PHASES), POINTS)
     m, a, p, u = (x.ravel() for x in np.indices(shape))
     star = iso.at(mh[m], np.log10(age[a]) + 9, p, u / (POINTS - 1))
-    star["radius"] = isochrones.radius(star["mass"], star["logg"])
+    star["radius"] = solar.radius(star["mass"], star["logg"])
     star["teff"] = 10 ** star["log_teff"]
     names = ("mass_initial", "g", "radius", "teff")
     mass, g, r, t = (star[name].reshape(shape) for name in names)

@@ -11,9 +11,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from stellarbook.data.kepler_field import catalogues
-from stellarbook.data.kepler_field.catalogues import SUN_NUMAX, SUN_TEFF
+from stellarbook.data.solar import SUN, large_separation
 
-SUN_DNU = 135.1  # µHz, Huber et al. 2011, ApJ 743, 143 (with `SUN_NUMAX`; remembered)
 CARRIED = ("env_height", "env_width", "H_power", "H1_nu", "H2_nu")
 AS_THEY_ARE = ("H1_exp", "H2_exp")
 UNIT = np.array([100.0, 0.05])  # K, dex
@@ -54,8 +53,8 @@ def draw(star: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.
         S(ν) = (H_power / ν_i) / (1 + (ν / ν_i)^c_i) with ``H_power`` (ppm²), ``H1_nu, H2_nu``
         (µHz) and ``H1_exp, H2_exp``; ``seismic_kic``, the real star behind them.
     """
-    numax = SUN_NUMAX * star["mass"] / star["radius"] ** 2 / np.sqrt(star["teff"] / SUN_TEFF)
-    dnu = SUN_DNU * np.sqrt(star["mass"] / star["radius"] ** 3)
+    numax = SUN["numax"] * star["mass"] / star["radius"] ** 2 / np.sqrt(star["teff"] / SUN["teff"])
+    dnu = large_separation(star["mass"], star["radius"])
     rows, log_numax, tree, centres, trends = _donors()
     _, nearest = tree.query(np.stack([star["teff"], star["logg"]], axis=1) / UNIT, k=4)
     chosen = nearest[np.arange(len(numax)), rng.integers(4, size=len(numax))]

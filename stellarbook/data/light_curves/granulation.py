@@ -10,15 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfftfreq
 
+from stellarbook.data import solar
 from stellarbook.data.cadences import LONG_CADENCE
+from stellarbook.data.solar import SUN
 
 SAMPLING = 1e6 / (86400 * LONG_CADENCE)  # µHz
 ALIASES = 3  # pairs of bands above the Nyquist frequency that are folded back
 FOLDED = 33  # frequencies at which these are summed; between them, lines
 ROOM = 512  # cadences: a transform's end meets its start; by so much it is longer than the curve
-
-SUN = {"numax": 3090.0, "dnu": 135.1, "teff": 5777.0, "logg": 4.438}
-"""Huber et al. (2011), ApJ 743, 143: ν_max and Δν of the Sun, µHz."""
 
 
 class Background(NamedTuple):
@@ -68,13 +67,12 @@ def background(teff, logg, mass, numax, flicker=0.0, corner=1.0) -> Background:
     teff, logg, mass, numax = (np.asarray(x, dtype=float) for x in (teff, logg, mass, numax))
     amplitude = 3710 * numax**-0.613 * mass**-0.26
     hot = teff / SUN["teff"]
-    radius = np.sqrt(mass * 10 ** (SUN["logg"] - logg))
+    radius = solar.radius(mass, logg)
     red = 8907 * (radius**2 * hot**4) ** -0.093
     beta = np.clip(1 - np.exp((teff - red) / 1550), 0, None)
     mode = 2.5 * beta * radius**1.85 * hot**0.57
     width = np.where(numax > 100, numax / 2, 0.66 * numax**0.88)
-    dnu = SUN["dnu"] * np.sqrt(mass / radius**3)
-    height = 3.1 * mode**2 / dnu
+    height = 3.1 * mode**2 / solar.large_separation(mass, radius)
     flicker, corner = np.broadcast_arrays(flicker, corner, teff)[:2]
     b = 0.317 * numax**0.970, 0.948 * numax**0.992
     return Background(amplitude, *b, numax, width, height, flicker, corner)

@@ -51,8 +51,7 @@ class SurveySample:
         ValueError
             There is no such part.
         """
-        if part not in splits.PARTS:
-            raise ValueError(f"no split {part!r}: there are {', '.join(splits.PARTS)}")
+        splits.check(part)
         stars = splits.ranked(self.table["star"].unique())[part]
         return np.flatnonzero(self.table["star"].isin(stars))
 
