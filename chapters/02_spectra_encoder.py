@@ -54,27 +54,27 @@ block = "conformer"  # the published one, or "desa", the authors' variant
 dropout = 0.0  # of the encoder
 n_real = 8000  # training stars at most that exist, with APOGEE's labels
 n_drawn = 8000  # training stars that are drawn
-n_held = 1000  # of each kind, to validate, to calibrate, to test
+n_held = 600  # of each kind, to validate, to calibrate, to test
 compared_size = "small"  # of the encoders that are compared
-steps = 400  # optimiser steps of the trainings that are compared
-long_steps = 400  # of the encoder that is published and shown
-settle_share = 1.0  # as many steps again, on whole spectra
+steps = 100  # optimiser steps of the trainings that are compared
+long_steps = 250  # of the encoder that is published and shown
+settle_share = 0.5  # as many steps again, on whole spectra
 batch_size = 64  # spectra a step
 lr = 2e-3  # highest learning rate
-trials = 3  # settings tried for each network
-trial_steps = 60  # optimiser steps of each
-ablation_steps = 60  # optimiser steps of each training of the ablation
-ablation_stars = 4000  # training stars of the ablation
-shares = [0.0, 0.25, 0.5, 0.75, 1.0]  # λ: of the labels in the loss
+trials = 2  # settings tried for each network
+trial_steps = 20  # optimiser steps of each
+ablation_steps = 20  # optimiser steps of each training of the ablation
+ablation_stars = 2000  # training stars of the ablation
+shares = [0.0, 0.5, 1.0]  # λ: of the labels in the loss
 bound_steps = 400  # optimiser steps of each reader of one kind of star
-bound_stars = 6000  # spectra that it learns from
+bound_stars = 24000  # spectra that it learns from
 bound_noises = 500  # spectra of one star that it is judged on
-input_noises = 6000  # of one star, to measure what their preparation costs
+input_noises = 4000  # of one star, to measure what their preparation costs
 few = [50, 200, 1000]  # real stars to learn from
 draws = 2  # times that these are drawn
 few_epochs = 50  # passes over them
-few_steps = 800  # optimiser steps at most
-real_epochs = 30  # passes over all real stars
+few_steps = 120  # optimiser steps at most
+real_epochs = 5  # passes over all real stars
 
 # %%
 import copy
@@ -85,7 +85,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 from myst_nb import glue
 from stellarbook.data import example_files, splits, survey_files, xp_apogee
 from stellarbook.data.emulator import Emulator
@@ -123,28 +123,6 @@ INPUT = "normalise"
 # Of the simulated spectra, evenly in its logarithm: the median of both arms.
 # Of real spectra it is the survey's own, in the g band.
 SNR = (5, 200)
-
-
-def plain_ticks(axis, which="y"):
-    """Plain numbers on a logarithmic axis that spans few decades."""
-    low, high = sorted(getattr(axis, f"get_{which}lim")())
-    even = MaxNLocator(5).tick_values(low, high)
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), None):
-        ticks = np.outer(10.0 ** np.arange(-4, 5), steps) if steps else even
-        ticks = ticks[(ticks >= low) & (ticks <= high)]
-        if len(ticks) > 2:
-            break
-    getattr(axis, f"set_{which}ticks")(ticks, [f"{t:g}" for t in ticks])
-    getattr(axis, f"{which}axis").set_minor_locator(NullLocator())
-
-
-def legend_above(axis, ncols):
-    """One legend for all panels, of what the first one shows."""
-    handles, labels = axis.get_legend_handles_labels()
-    axis.figure.legend(
-        handles, labels, ncols=ncols, loc="outside upper center", fontsize=8
-    )
-
 
 # %% [markdown]
 # ## The idea
@@ -583,7 +561,7 @@ for axis, shown, name in (
         tested.step, tested.validation, "o-", markersize=3, label="validation"
     )
     axis.set(xlabel="step", ylabel=name, yscale="log")
-    plain_ticks(axis)
+    figures.plain_ticks(axis)
 left.legend()
 figures.show(
     fig,
@@ -1131,8 +1109,8 @@ for j, (axis, label) in enumerate(zip(axes, LABELS, strict=True)):
     axis.set_title(f"MAE of {NAMES[label]}", fontsize=9)
     axis.set_xticks([5, 10, 20, 50, 100, 200], [5, 10, 20, 50, 100, 200])
     axis.xaxis.set_minor_locator(NullLocator())
-    plain_ticks(axis)
-legend_above(axes[0], 3)
+    figures.plain_ticks(axis)
+figures.legend_above(axes[0], 3)
 figures.show(
     fig,
     "fig-snr",
@@ -1388,7 +1366,7 @@ for axis, (column, name) in zip(axes, measures.items(), strict=True):
     axis.set_title(
         f"MAE of {name}" if column != "filling" else name, fontsize=9
     )
-    plain_ticks(axis, "x")
+    figures.plain_ticks(axis, "x")
 axes[0].set_yticks(range(len(cases)), cases)
 axes[0].invert_yaxis()
 figures.show(
@@ -1647,7 +1625,7 @@ axes[0].plot(
     [], [], "_", color="black", markersize=9, label="least, of prepared pixels"
 )
 axes[0].set_ylabel("scatter / Cramér–Rao bound")
-legend_above(axes[0], 3)
+figures.legend_above(axes[0], 3)
 figures.show(
     fig,
     "fig-bounds",
@@ -1913,8 +1891,8 @@ if has_files:
         axis.set_title(f"scatter of {NAMES[label]}", fontsize=9)
         axis.set_xticks(few, few)
         axis.minorticks_off()
-        plain_ticks(axis)
-    legend_above(axes[0], 4)
+        figures.plain_ticks(axis)
+    figures.legend_above(axes[0], 4)
     figures.show(
         fig,
         "fig-few",
@@ -2047,14 +2025,14 @@ if has_files:
             )
         axes[0, j].set(yscale="log", xscale="log")
         axes[0, j].set_title(NAMES[label], fontsize=9)
-        plain_ticks(axes[0, j])
+        figures.plain_ticks(axes[0, j])
         axes[1, j].axhline(0, color="black", linewidth=0.6)
         axes[1, j].set_xlabel("S/N in $g$")
         axes[1, j].set_xticks([25, 50, 100, 250], [25, 50, 100, 250])
         axes[1, j].xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("mean absolute error")
     axes[1, 0].set_ylabel("median error")
-    legend_above(axes[0, 0], 3)
+    figures.legend_above(axes[0, 0], 3)
     figures.show(
         fig,
         "fig-real",

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
+from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
 from scipy.stats import binned_statistic_2d
 
@@ -47,6 +48,33 @@ def median_map(axis, x, y, value, bins, **options):
         x[known], y[known], value[known], "median", bins
     )
     return axis.pcolormesh(x_edges, y_edges, cells.T, **options)
+
+
+def plain_ticks(axis, which="y", ticks=None):
+    """Plain numbers on a logarithmic axis, `x` or `y`: those given, or even ones in its limits.
+
+    For an axis that spans few decades, where powers of ten would name too few places.
+    """
+    low, high = sorted(getattr(axis, f"get_{which}lim")())
+    if ticks is None:
+        even = MaxNLocator(5).tick_values(low, high)
+        for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), None):
+            ticks = np.outer(10.0 ** np.arange(-4, 5), steps) if steps else even
+            ticks = ticks[(ticks >= low) & (ticks <= high)]
+            if len(ticks) > 2:
+                break
+    getattr(axis, f"set_{which}ticks")(ticks, [f"{tick:g}" for tick in ticks])
+    getattr(axis, f"{which}axis").set_minor_locator(NullLocator())
+
+
+def legend_above(axis, ncols=3):
+    """One legend above all panels of a figure, of what `axis` shows."""
+    axis.figure.legend(
+        *axis.get_legend_handles_labels(),
+        ncols=ncols,
+        loc="outside upper center",
+        fontsize=8,
+    )
 
 
 def show(fig, name, *, caption, alt, data, source=""):
