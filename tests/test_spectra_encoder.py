@@ -8,14 +8,8 @@ from test_spectra_input import between, record
 
 from stellarbook.data.instruments import DESI, LAMOST, SDSS
 from stellarbook.data.records import Spectrum
-from stellarbook.desa.spectra_encoder import (
-    LABELS,
-    SMALL,
-    SOLAR,
-    SpectraEncoder,
-    restore,
-    run,
-)
+from stellarbook.desa.answers import restore, run
+from stellarbook.desa.spectra_encoder import LABELS, SMALL, SOLAR, SpectraEncoder
 from stellarbook.desa.spectra_input import GRIDS, SpectraSample, prepare_spectra
 from stellarbook.desa.spectra_training import quantiles
 from stellarbook.learn.conformal import calibrated

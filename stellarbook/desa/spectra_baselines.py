@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from stellarbook.desa import spectra_input
-from stellarbook.desa.spectra_encoder import LABELS, SOLAR, answers
+from stellarbook.desa.answers import answers
+from stellarbook.desa.spectra_encoder import LABELS, SOLAR
 from stellarbook.desa.spectra_training import quantiles
 from stellarbook.learn import baselines
 from stellarbook.learn.conformal import QUANTILES
@@ -59,7 +60,7 @@ class PlainCNN(nn.Module):
 
     def read(self, x):
         """(B, N) prepared spectra -> (B, labels, levels) standardised quantiles."""
-        return answers(self.net, x[:, None])
+        return answers(self.net, x[:, None], len(LABELS))
 
 
 class SpectraGRU(nn.Module):
@@ -107,7 +108,7 @@ class SpectraGRU(nn.Module):
         pieces = nn.functional.pad(x, (0, self.pad)).unflatten(1, (-1, self.piece))
         h, _ = self.gru(self.embedding(pieces))  # (B, pieces, 2d)
         weight = self.attention(h).softmax(dim=1)  # (B, pieces, 1)
-        return answers(self.head, (weight * h).sum(dim=1))
+        return answers(self.head, (weight * h).sum(dim=1), len(LABELS))
 
 
 class RidgePCA:
@@ -169,14 +170,14 @@ class RidgePCA:
         return self.scale.restore(np.stack(columns, axis=1))
 
 
-def search(train, val, *, trials, seed=0, progress=""):
+def search(train, val, *, trials, seed=0, progress="", quantiles=quantiles):
     """Try settings of a network on validation stars, by a tree-structured Parzen estimator.
 
     Parameters
     ----------
     train : callable
         ``(trial) -> model``: asks Optuna's trial for its settings and returns a trained model.
-    val : SpectraSample
+    val : SpectraSample or LightCurveSample
         Stars that judge. As many trials for each network are the same care for each.
     trials : int
         A setting whose training fails (FloatingPointError) counts as one, its error is NaN.
@@ -184,6 +185,9 @@ def search(train, val, *, trials, seed=0, progress=""):
         Of the estimator.
     progress : str
         Title of the bar; empty for none.
+    quantiles : callable
+        ``(model, sample) -> (n, labels, levels)``, in the labels' units; of the spectra encoder's
+        samples by default.
 
     Returns
     -------
@@ -194,7 +198,7 @@ def search(train, val, *, trials, seed=0, progress=""):
 
     Notes
     -----
-    Akiba et al. (2019), arXiv:1907.10902. Shown in chapter 02.
+    Akiba et al. (2019), arXiv:1907.10902. Shown in chapters 02 and 03.
     """
     import optuna
 

@@ -6,20 +6,17 @@
 Kamai, Bronstein & Perets (2025), section 3.1.1 and Fig. 1. Shown in chapter 02.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from torch import nn
 
 from stellarbook.desa import spectra_input
+from stellarbook.desa.answers import answers, intervals, load, run, save
 from stellarbook.layers.conformer import ConformerBlock, DesaBlock
-from stellarbook.learn.checkpoint import CheckpointError, load_weights, save_weights
-from stellarbook.learn.conformal import QUANTILES, calibrated
-from stellarbook.learn.processes import pick_device
+from stellarbook.learn.conformal import QUANTILES
 from stellarbook.learn.scales import Labels
 
 FILE = "spectra_encoder.safetensors"
@@ -172,7 +169,7 @@ class SpectraEncoder(nn.Module):
     def quantiles(self, features):
         """(B, L, D) -> (B, labels, levels): standardised labels at `QUANTILES`, not calibrated."""
         pooled = features.flatten(1) if self.settings["pooling"] == "flatten" else features.mean(1)
-        return answers(self.head, pooled)
+        return answers(self.head, pooled, len(LABELS))
 
     def forward(self, x):
         """(B, N) -> the filled spectrum (B, N) and the quantiles (B, labels, levels)."""
@@ -208,12 +205,7 @@ class SpectraEncoder(nn.Module):
         Shown in chapter 02.
         """
         raw, flags = self._judge(self.read, spectra, batch_size, device)
-        values = calibrated(restore(self.scale, raw), self.margins)
-        columns = {label: values[:, i, 2] for i, label in enumerate(LABELS)}
-        for i, label in enumerate(LABELS):
-            for name, level in (("lo50", 1), ("hi50", 3), ("lo80", 0), ("hi80", 4)):
-                columns[f"{label}_{name}"] = values[:, i, level]
-        return pd.DataFrame(columns | {"flag": flags})
+        return pd.DataFrame(intervals(self, raw, LABELS) | {"flag": flags})
 
     def embed(self, spectra, *, batch_size=256, device="auto"):
         """Return features of spectra as they were read, after the blocks, averaged over tokens.
@@ -248,9 +240,7 @@ class SpectraEncoder(nn.Module):
         half : bool
             As in `stellarbook.learn.checkpoint.save_weights`, and so are the errors.
         """
-        about = {"settings": self.settings, "scale": asdict(self.scale)}
-        about |= {"margins": self.margins.tolist(), "metadata": metadata or self.metadata}
-        save_weights(Path(folder) / FILE, self, about, half=half)
+        save(Path(folder) / FILE, self, metadata, half=half)
 
     @classmethod
     def load(cls, folder):
@@ -263,45 +253,7 @@ class SpectraEncoder(nn.Module):
         CheckpointError
             If the file is damaged or of another model.
         """
-        path = Path(folder) / FILE
-        weights, about = load_weights(path)
-        try:
-            scale = Labels(**about["scale"])
-            if not len(scale.centre) == len(scale.scale) == len(LABELS):
-                raise ValueError(f"its scale is not of {', '.join(LABELS)}")
-            encoder = cls(**about["settings"], scale=scale)
-            encoder.load_state_dict(weights)
-            encoder.margins = np.array(about["margins"], float).reshape(encoder.margins.shape)
-            encoder.metadata = about["metadata"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not hold a SpectraEncoder ({error})") from error
-        return encoder.eval()
-
-
-def run(model, function, x, batch_size=512, device="auto"):
-    """Apply a function of batches to (n, …), in eval mode and without gradients -> numpy.
-
-    The model is moved to the device; its mode is given back.
-    """
-    training = model.training
-    model.to(device := pick_device(device)).eval()
-    try:
-        with torch.no_grad():
-            parts = [function(part.to(device).float()).cpu() for part in x.split(batch_size)]
-    finally:
-        model.train(training)
-    return torch.cat(parts).numpy()
-
-
-def answers(head, x):
-    """Apply a head -> (B, labels, levels), in 32 bits: 16 would round Teff to 20 K."""
-    with torch.autocast(x.device.type, enabled=False):
-        return head(x.float()).unflatten(1, (len(LABELS), len(QUANTILES)))
-
-
-def restore(scale, quantiles):
-    """(n, labels, levels) standardised -> in the labels' own units."""
-    return np.moveaxis(scale.restore(np.moveaxis(quantiles, 2, 0)), 0, 2)
+        return load(Path(folder) / FILE, cls)
 
 
 def _convolution(a, b, stride=1):

@@ -6,9 +6,10 @@ Kamai, Bronstein & Perets (2025), sections 3.1 and 3.1.1. Shown in chapter 02.
 import torch
 from torch import nn
 
-from stellarbook.desa.spectra_encoder import restore, run
+from stellarbook.desa.answers import restore, run
+from stellarbook.learn import norms
 from stellarbook.learn.checkpoint import fingerprint
-from stellarbook.learn.conformal import hybrid_loss, pinball
+from stellarbook.learn.conformal import hybrid_loss, known_pinball
 from stellarbook.learn.fit import fit
 from stellarbook.learn.optim import cosine
 from stellarbook.learn.processes import pick_device
@@ -138,9 +139,7 @@ def train_on_labels(
                     module.eval()
         if noise and model.training:
             x = x + noise * torch.randn(x.shape, generator=generator, device=x.device)
-        known = y.isfinite()
-        miss = pinball(torch.where(known, y, 0.0), model.read(x)).sum(dim=-1)  # (B, labels)
-        miss = (miss * known).mean(dim=1)
+        miss = known_pinball(y, model.read(x)).mean(dim=1)  # (B,)
         return (snr * miss).sum() / snr.sum() if weighted else miss.mean()
 
     settings = {"weighted": weighted, "keep_norms": keep_norms, "noise": noise}
@@ -148,10 +147,7 @@ def train_on_labels(
 
 
 def measure_norms(model, sample, *, most=12_800, seed=0, batch_size=512, device="auto"):
-    """Measure the statistics of BatchNorm anew, on whole spectra and without dropout.
-
-    What a training leaves are moving averages over the last few hundred spectra: their noise is a
-    bias of everything that the network reads.
+    """Measure the statistics of BatchNorm anew, on whole spectra: `learn.norms.measure_norms`.
 
     Parameters
     ----------
@@ -159,34 +155,20 @@ def measure_norms(model, sample, *, most=12_800, seed=0, batch_size=512, device=
         In place; it comes back in eval mode.
     sample : SpectraSample
         Spectra like those that it was trained on.
-    most : int
-        Of these, drawn at random.
-    seed : int
-        Of the draw.
-    batch_size, device
-        As `quantiles`.
+    most, seed, batch_size, device
+        As there.
 
     Notes
     -----
-    Wu & Johnson (2021), arXiv:2105.07576, section 3. Shown in chapter 02.
+    Shown in chapter 02.
     """
     device = pick_device(device)
-    model.to(device).eval()
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
-        norm.train()
-    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(seed))[:most]
-    with torch.no_grad():
-        for part in order.tensor_split(-(-len(order) // batch_size)):  # of equal weight
-            model.read(sample.x[part].to(device).float())
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    norms.measure_norms(
+        model,
+        lambda index: model.read(sample.x[index].to(device).float()),
+        len(sample),
+        **{"most": most, "seed": seed, "batch_size": batch_size, "device": device},
+    )
 
 
 def quantiles(model, sample, batch_size=512, device="auto"):

@@ -37,6 +37,20 @@ def pinball(truth, prediction, levels=QUANTILES) -> torch.Tensor:
     return torch.maximum(levels * residual, (levels - 1) * residual)
 
 
+def known_pinball(truth, prediction, levels=QUANTILES) -> torch.Tensor:
+    """`pinball` summed over levels, 0 where the truth is NaN: (n, labels) and (n, labels, levels).
+
+    Divided by the number of labels, not of those present, a mean over stars stays one over shares
+    of a batch, as `stellarbook.learn.fit.fit` asks.
+
+    Returns
+    -------
+    (n, labels) tensor
+    """
+    known = truth.isfinite()
+    return pinball(torch.where(known, truth, 0.0), prediction, levels).sum(dim=-1) * known
+
+
 def hybrid_loss(
     filled, flux, prediction, truth, share=0.5, weight=None, masked=None, levels=QUANTILES
 ) -> torch.Tensor:
@@ -71,7 +85,7 @@ def hybrid_loss(
     """
     error = (filled - flux).square()  # (n, pixels)
     known = truth.isfinite()  # (n, labels)
-    miss = pinball(torch.where(known, truth, 0.0), prediction, levels).sum(dim=-1)  # (n, labels)
+    miss = known_pinball(truth, prediction, levels)  # (n, labels)
     pixels = torch.ones_like(error) if masked is None else masked.to(error.dtype)
     loss = (1 - share) * _mean(error, pixels) + share * _mean(miss, known.to(miss.dtype))  # (n,)
     return loss.mean() if weight is None else (weight * loss).sum() / weight.sum()
