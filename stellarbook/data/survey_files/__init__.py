@@ -13,9 +13,11 @@ in ``survey_files.smk`` beside this module. Shown in chapters 01 and 02.
 from stellarbook.data.survey_files.building import build
 from stellarbook.data.survey_files.layout import SurveyFilesError, SurveyFilesMissing
 from stellarbook.data.survey_files.loading import available, load, obtain
+from stellarbook.data.survey_files.power_spectra import PowerSpectrumImages
 from stellarbook.data.survey_files.sample import SurveySample
 
 __all__ = [
+    "PowerSpectrumImages",
     "SurveyFilesError",
     "SurveyFilesMissing",
     "SurveySample",

@@ -12,9 +12,11 @@ from pathlib import Path
 from stellarbook.data.records import LightCurve
 from stellarbook.data.survey_files import arrays
 from stellarbook.data.survey_files.layout import SurveyFilesMissing, stem
+from stellarbook.data.survey_files.power_spectra import PowerSpectrumImages, kepler_q9
 from stellarbook.data.survey_files.sample import SurveySample
 
 VARIABLE = "STELLARBOOK_DATA"
+Loaded = SurveySample | dict[str, LightCurve] | PowerSpectrumImages
 BUILD = (
     "Then\n\n"
     "    python -m stellarbook.data.survey_files build DOWNLOADS DATA --survey {survey} "
@@ -30,7 +32,7 @@ class Sample:
     files: tuple[str, ...]
     what: str
     how: str
-    read: Callable[[Path], SurveySample | dict[str, LightCurve]] | None = None
+    read: Callable[[Path], Loaded] | None = None
     layout: str = ""
 
 
@@ -96,6 +98,17 @@ SAMPLES = {
         "<source>_<KIC>_t days and <source>_<KIC>_y (n, 1) flux or, of source LLC, (n, 2) flux and "
         "SAP_QUALITY; sources LLC, KEPSEISMIC, PYSYD",
     ),
+    "kepler_q9": Sample(
+        ("kepler_q9_psd_images.npz",),
+        "Power spectra of Kepler's quarter 9 as images of one bit a pixel, with variability "
+        "classes, from the training set of TASOC's classifiers (Audenaert et al. 2021)",
+        "From the classes that its authors give by KIC, https://github.com/tasoc/starclass, choose "
+        "stars; the Kepler archive, https://archive.stsci.edu/missions-and-data/kepler, serves "
+        "their quarter 9. Draw each power spectrum as survey_files.power_spectra says.",
+        kepler_q9,
+        "im_packed (n, 2048) uint8, numpy.packbits of 128 x 128 pixels, kic (n,), cls (n,) the "
+        "class, real (n,) False where synthetic",
+    ),
     "sdss": _of_build(
         "sdss",
         "SDSS and BOSS optical spectra",
@@ -128,8 +141,8 @@ SAMPLES = {
 }
 
 
-def load(name: str, where: str | None = None) -> SurveySample | dict[str, LightCurve]:
-    """Load a sample of real spectra or light curves.
+def load(name: str, where: str | None = None) -> Loaded:
+    """Load a sample of real spectra, light curves or power spectra.
 
     Parameters
     ----------
@@ -143,6 +156,7 @@ def load(name: str, where: str | None = None) -> SurveySample | dict[str, LightC
         "galah": ``object, star, z`` (NaN: some are at rest, some are not), continuum-normalised,
         no errors; arms that overlap nowhere. "mastar_means": means of SDSS's MaStar, ``star, z``,
         no labels, no errors. "kepler_lightcurves": light curves of the Kepler field, no errors.
+        "kepler_q9": power spectra of Kepler stars as images, with variability classes.
         Or a survey that `build` has built.
     where : str, optional
         Rows to read, as `DataFrame.query` takes it: ``"snrg > 40 and teff.notna()"``. Only these
@@ -150,7 +164,8 @@ def load(name: str, where: str | None = None) -> SurveySample | dict[str, LightC
 
     Returns
     -------
-    SurveySample, or of "kepler_lightcurves" a dict of "<source>_<KIC>" to `LightCurve`
+    SurveySample, or of "kepler_lightcurves" a dict of "<source>_<KIC>" to `LightCurve`, or of
+    "kepler_q9" `PowerSpectrumImages`
         ivar is (snr / flux)², 0 where snr is not positive or either is not finite, where flux is 0
         or there is no pixel. LAMOST's unknown ``snrg`` ≤ 0 and ``z`` = −9999 are NaN.
 
