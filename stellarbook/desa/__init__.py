@@ -1,5 +1,6 @@
 """DESA: spectra and light curves in one space (Kamai, Bronstein & Perets 2025)."""
 
+from stellarbook.desa.light_curve_encoder import LightCurveEncoder
 from stellarbook.desa.spectra_encoder import SpectraEncoder
 
-__all__ = ["SpectraEncoder"]
+__all__ = ["LightCurveEncoder", "SpectraEncoder"]
