@@ -56,7 +56,9 @@ def embedding_spread(z) -> float:
 
 
 def pretrain(encoder, train, val, *, share=0.5, stop=True, noise=0.0, **training):
-    """Train an encoder in place with the hybrid loss (Eq. 1); the best validated weights stay.
+    """Train an encoder in place with the hybrid loss (Eq. 1).
+
+    The weights stay that met the period of the validation stars best (at λ = 0: agreed best).
 
     Parameters
     ----------
@@ -210,7 +212,8 @@ def _fit(
         total, parts = 0.0, torch.arange(len(held_y), device=device).split(512)
         for part in parts:
             terms = loss(model, tuple(x[part] for x in held), held_y[part], (0, 1), None)
-            total += float(terms["loss"]) * len(part) / len(held_y)
+            # Where a period is learnt, its loss alone chooses the weights that stay.
+            total += float(terms.get("miss", terms["loss"])) * len(part) / len(held_y)
         return total
 
     return fit(
