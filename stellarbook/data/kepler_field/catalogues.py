@@ -89,6 +89,20 @@ def seismic() -> pd.DataFrame:
     return pd.read_parquet(_folder() / "seismic.parquet")
 
 
+def measured() -> pd.DataFrame:
+    """Return ν_max and rotation periods of real stars, from light curves of up to four years.
+
+    Returns
+    -------
+    DataFrame, indexed by KIC number
+        ``numax`` (µHz, of `seismic`; of a star with two fits the first) and ``prot`` (d, of
+        `rotation`); NaN where one is unknown. Shown in chapter 03.
+    """
+    tables = {"numax": seismic(), "prot": rotation()}
+    columns = [t.drop_duplicates("kic").set_index("kic")[name] for name, t in tables.items()]
+    return pd.concat(columns, axis=1)
+
+
 def halves(kic: np.ndarray) -> np.ndarray:
     """Return "draw" or "held" for every KIC number: of a digest, since numbers follow the sky."""
     digests = (hashlib.sha256(f"KIC {i}".encode()).digest() for i in np.asarray(kic).tolist())
