@@ -205,7 +205,9 @@ tested = stars.iloc[parts["test"]]
 wanted = {"fast": 3, "typical": 15, "slow": 35}  # days
 fig, axes = plt.subplots(3, len(wanted), figsize=(8.4, 5.6))
 days = LONG_CADENCE * np.arange(LENGTH)
-lags = LONG_CADENCE * (light_curve_views.periods(LENGTH) if kind == "log" else np.arange(LENGTH))
+lags = LONG_CADENCE * (
+    light_curve_views.periods(LENGTH) if kind == "log" else np.arange(LENGTH)
+)
 for column, (name, period) in zip(axes.T, wanted.items(), strict=True):
     far = np.abs(truth - np.log10(period)) + (tested.sph.to_numpy() < 800)
     row = int(np.argmin(far))
@@ -294,7 +296,8 @@ for name, options in SIZES.items():
     counts[name] = {
         "CNN": weights(each.cnn),
         "Conformer": weights(each.stem) + weights(each.conformer),
-        "projector, predictor": weights(each.projector) + weights(each.predictor),
+        "projector, predictor": weights(each.projector)
+        + weights(each.predictor),
         "head": weights(each.head),
         "all": weights(each),
     }
@@ -459,7 +462,9 @@ def attempt(name):
             dial: trial.suggest_categorical(dial, choices),
         }
         data = few_train, val
-        return made(name, settings, f"trial-{trial.number}", trial_steps, data=data)
+        return made(
+            name, settings, f"trial-{trial.number}", trial_steps, data=data
+        )
 
     return train_one
 
@@ -473,16 +478,20 @@ for name in networks:
         seed=seed,
         quantiles=light_curve_training.quantiles,
     )
-pd.concat(searches, names=["network", "trial"]).sort_values(["network", "mae"]).groupby(
-    "network"
-).head(3)
+pd.concat(searches, names=["network", "trial"]).sort_values(
+    ["network", "mae"]
+).groupby("network").head(3)
 
 # %%
 seeds = range(seed, seed + n_seeds)
 compared = {
-    name: [made(name, best[name], f"seed-{n}", steps, n) for n in seeds] for name in networks
+    name: [made(name, best[name], f"seed-{n}", steps, n) for n in seeds]
+    for name in networks
 }
-tables = {name: light_curve_baselines.features(samples[name]) for name in ("train", "val")}
+tables = {
+    name: light_curve_baselines.features(samples[name])
+    for name in ("train", "val")
+}
 forests = [
     light_curve_baselines.trees(
         tables["train"],
@@ -511,11 +520,13 @@ def everyone(sample):
     """What each method says of log10 of the period; a list, one a seed."""
     table = light_curve_baselines.features(sample)
     found = {
-        name: [column.to_numpy()] for name, column in light_curve_baselines.classical(table).items()
+        name: [column.to_numpy()]
+        for name, column in light_curve_baselines.classical(table).items()
     }
     found["boosted trees"] = [trees(table)[:, 0] for trees in forests]
     found |= {
-        name: [predict(model, sample) for model in models] for name, models in compared.items()
+        name: [predict(model, sample) for model in models]
+        for name, models in compared.items()
     }
     return found | {"encoder, published": [predict(encoder, sample)]}
 
@@ -544,7 +555,10 @@ def scores(guess, truth=truth):
     }
 
 
-results = {name: pd.DataFrame([scores(guess) for guess in each]) for name, each in guesses.items()}
+results = {
+    name: pd.DataFrame([scores(guess) for guess in each])
+    for name, each in guesses.items()
+}
 
 # %% tags=["hide-input"]
 DIGITS = dict(zip(results["encoder"], (3, 3, 0, 0, 2), strict=True))
@@ -560,7 +574,10 @@ def written(values, digits):
 
 pd.DataFrame(
     {
-        column: {name: written(found[column], digits) for name, found in results.items()}
+        column: {
+            name: written(found[column], digits)
+            for name, found in results.items()
+        }
         for column, digits in DIGITS.items()
     }
 )
@@ -586,7 +603,9 @@ for name in [
     "plain CNN",
 ]:
     other = results[name]["RMSE [dex]"].to_numpy()
-    error = np.sqrt(sum(x.var(ddof=1) / len(x) if len(x) > 1 else 0 for x in (ours, other)))
+    error = np.sqrt(
+        sum(x.var(ddof=1) / len(x) if len(x) > 1 else 0 for x in (ours, other))
+    )
     won = len(ours) > 1 and other.mean() - ours.mean() > 2 * error
     (wins if won else losses).append(name)
 glue("wins", ", ".join(wins) or "none", display=False)
@@ -605,7 +624,9 @@ claims.record(
 )
 verdict = claims.record(
     "desa.prot.against_cnn",
-    (results["plain CNN"]["RMSE [d]"] - results["encoder"]["RMSE [d]"]).to_numpy(),
+    (
+        results["plain CNN"]["RMSE [d]"] - results["encoder"]["RMSE [d]"]
+    ).to_numpy(),
     n=len(truth),
     data="simulated stars",
 )
@@ -630,7 +651,9 @@ as_learned = conformal.covered(test.labels.numpy(), raw)[0]
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.1), sharex=True, sharey=True)
-for axis, name in zip(axes, ("ACF peak", "boosted trees", "encoder, published"), strict=True):
+for axis, name in zip(
+    axes, ("ACF peak", "boosted trees", "encoder, published"), strict=True
+):
     axis.axline((1, 1), (10, 10), color="black", linewidth=0.7)
     for factor in (0.5, 2):
         axis.axline((1, factor), (10, 10 * factor), color="0.7", linewidth=0.6)
@@ -752,7 +775,9 @@ for name, key in (("ACF peak", "acf"), ("encoder", "encoder")):
     for sign, word in ((-1, "half"), (1, "double")):
         near = np.abs(miss - sign * np.log10(2)) < 0.08
         glue(f"{word}_{key}", float(near.mean()), display=False)
-good = np.mean([np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses["encoder"]], axis=0)
+good = np.mean(
+    [np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses["encoder"]], axis=0
+)
 slow = 10**truth > 30
 glue("within_slow", float(good[slow].mean()), display=False)
 glue("within_fast", float(good[~slow].mean()), display=False)
@@ -828,7 +853,9 @@ fig, (left, right_one) = plt.subplots(1, 2, figsize=(8.6, 3.4))
 edges = np.quantile(turns, np.linspace(0, 1, 9))
 bins = np.clip(np.digitize(turns, edges) - 1, 0, len(edges) - 2)
 for colour, name in zip(figures.PALETTE, SHOWN, strict=False):
-    good = np.mean([np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses[name]], axis=0)
+    good = np.mean(
+        [np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses[name]], axis=0
+    )
     left.plot(
         [np.median(turns[bins == i]) for i in range(len(edges) - 1)],
         [100 * good[bins == i].mean() for i in range(len(edges) - 1)],
@@ -840,7 +867,9 @@ for colour, name in zip(figures.PALETTE, SHOWN, strict=False):
 left.set(xscale="log", xlabel="rotations that spots live")
 left.set(ylabel="stars within 10 % [%]", ylim=(0, 102))
 figures.plain_ticks(left, "x", [0.3, 0.5, 1, 2, 5, 10])
-miss = np.mean([np.abs(10 ** (g - truth) - 1) for g in guesses["encoder"]], axis=0)
+miss = np.mean(
+    [np.abs(10 ** (g - truth) - 1) for g in guesses["encoder"]], axis=0
+)
 cells = figures.median_map(
     right_one,
     turns,
@@ -875,7 +904,9 @@ figures.show(
 brief, lasting = turns < 1, turns > 3
 glue("turns_median", float(np.median(turns)), display=False)
 for key, which in (("brief", brief), ("lasting", lasting)):
-    some_scores = pd.DataFrame([scores(g[which], truth[which]) for g in guesses["encoder"]]).mean()
+    some_scores = pd.DataFrame(
+        [scores(g[which], truth[which]) for g in guesses["encoder"]]
+    ).mean()
     glue(f"{key}_share", float(which.mean()), display=False)
     glue(f"{key}_rmse", float(some_scores["RMSE [dex]"]), display=False)
     glue(f"{key}_within", float(some_scores["within 10 % [%]"]), display=False)
@@ -952,7 +983,10 @@ for name, (of_model, of_training, data) in cases.items():
             data[:2],
             **of_training,
         )
-        z, z_test = (light_curve_training.embed(model, part) for part in (data[0], data[2]))
+        z, z_test = (
+            light_curve_training.embed(model, part)
+            for part in (data[0], data[2])
+        )
         linear = RidgeCV(np.logspace(-3, 3, 7)).fit(z, known_few)
         rows.append(
             {
@@ -1057,13 +1091,17 @@ for key, case in (("curve", "curve only"), ("transforms", "transforms only")):
 
 # %%
 catalogue = catalogues.rotation().set_index("kic").prot
-KNOWN = {str(kic): float(catalogue[kic]) for kic in (3733735, 8006161, 10644253)}
+KNOWN = {
+    str(kic): float(catalogue[kic]) for kic in (3733735, 8006161, 10644253)
+}
 
 
 def pieces(name):
     """Views of a real star, one a window."""
     record = read_light_curve(example_light_curves.path(name))
-    sample, flags = light_curve_input.prepare_curves([record], length=LENGTH, kind=kind)
+    sample, flags = light_curve_input.prepare_curves(
+        [record], length=LENGTH, kind=kind
+    )
     assert not flags[0], flags[0]
     return sample
 
@@ -1077,7 +1115,8 @@ def met(answers):
     shares = pd.DataFrame(
         {
             f"KIC {kic}": {
-                name: 100 * np.mean([np.abs(10**g / KNOWN[kic] - 1) < 0.2 for g in each])
+                name: 100
+                * np.mean([np.abs(10**g / KNOWN[kic] - 1) < 0.2 for g in each])
                 for name, each in found.items()
             }
             for kic, found in answers.items()
@@ -1112,7 +1151,9 @@ for kic in KNOWN:
 on_copies = met({kic: everyone(sample) for kic, sample in copies.items()})
 
 # %% tags=["hide-input"]
-pd.concat({"real pieces": right, "pieces of copies": on_copies}, axis=1).round(0).astype(int)
+pd.concat({"real pieces": right, "pieces of copies": on_copies}, axis=1).round(
+    0
+).astype(int)
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.4), sharey=True)
@@ -1172,9 +1213,9 @@ glue("real_best_value", right["mean"].max(), display=False)
 # not independent: a difference of some per cent says nothing.
 
 # %%
-paths = [example_light_curves.path(name) for name in ("kepler_q2", "kepler_q5")] + [
-    example_light_curves.path(f"kepseismic_{kic}") for kic in KNOWN
-]
+paths = [
+    example_light_curves.path(name) for name in ("kepler_q2", "kepler_q5")
+] + [example_light_curves.path(f"kepseismic_{kic}") for kic in KNOWN]
 encoder.predict([read_light_curve(path) for path in paths])
 
 # %% [markdown]
@@ -1267,7 +1308,9 @@ KINDS_OF = {
     "RRLYR_CEPHEID": "RR Lyr, Cepheid",
 }
 if has_images:
-    fig, axes = plt.subplots(2, 3, figsize=(8.4, 4.2), sharex=True, sharey=True)
+    fig, axes = plt.subplots(
+        2, 3, figsize=(8.4, 4.2), sharex=True, sharey=True
+    )
     for axis, (cls, name) in zip(axes.flat, KINDS_OF.items(), strict=True):
         rows = image_test[images.table.cls.iloc[image_test] == cls]
         known = images.table[["numax", "prot"]].iloc[rows].notna().any(axis=1)
@@ -1304,7 +1347,9 @@ if has_images:
     truth_cls = images.table.cls.iloc[image_test].to_numpy()
     oscillates = image_test[images.table.numax.iloc[image_test].notna()]
     # Beyond the Nyquist frequency of half-hour cadences a hump is not seen.
-    oscillates = oscillates[images.table.numax.iloc[oscillates] < FREQUENCY[-1]]
+    oscillates = oscillates[
+        images.table.numax.iloc[oscillates] < FREQUENCY[-1]
+    ]
     numax = images.table.numax.iloc[oscillates].to_numpy()
     said = {
         "highest hump": [power_spectrum_baselines.hump(images, oscillates)],
@@ -1320,17 +1365,24 @@ if has_images:
     for name, each in said.items():
         errors = [np.log10(np.asarray(x) / numax) for x in each]
         rows[name] = {
-            "log ν_max, scatter [dex]": np.array([metrics.mad_std(e) for e in errors]),
+            "log ν_max, scatter [dex]": np.array(
+                [metrics.mad_std(e) for e in errors]
+            ),
             "MAE [dex]": np.array([np.abs(e).mean() for e in errors]),
         }
     for name, each in classes.items():
         rows[name] = rows.get(name, {}) | {
             "right class": np.array([(x == truth_cls).mean() for x in each]),
-            "mean over classes": np.array([balanced_accuracy_score(truth_cls, x) for x in each]),
+            "mean over classes": np.array(
+                [balanced_accuracy_score(truth_cls, x) for x in each]
+            ),
         }
     display(
         pd.DataFrame(
-            {name: {key: written(x, 3) for key, x in found.items()} for name, found in rows.items()}
+            {
+                name: {key: written(x, 3) for key, x in found.items()}
+                for name, found in rows.items()
+            }
         ).T.fillna("–")
     )
 
@@ -1338,8 +1390,12 @@ if has_images:
 if has_images:
     table = readers[0].predict(images, oscillates)
     fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.4), layout="constrained")
-    axes[0].vlines(numax, table.numax_lo80, table.numax_hi80, color="#CC79A7", linewidth=1)
-    axes[0].loglog(numax, table.numax, ".", markersize=2, color=figures.PALETTE[0])
+    axes[0].vlines(
+        numax, table.numax_lo80, table.numax_hi80, color="#CC79A7", linewidth=1
+    )
+    axes[0].loglog(
+        numax, table.numax, ".", markersize=2, color=figures.PALETTE[0]
+    )
     axes[0].axline((30, 30), (60, 60), color="black", linewidth=0.7)
     axes[0].set(
         xlabel=r"$\nu_{\max}$, catalogue [µHz]",
@@ -1347,7 +1403,9 @@ if has_images:
     )
     for axis, name in zip(axes[1:], ("linear", "encoder"), strict=True):
         each = classes[name]
-        counted = np.mean([confusion_matrix(truth_cls, x, labels=CLASSES) for x in each], 0)
+        counted = np.mean(
+            [confusion_matrix(truth_cls, x, labels=CLASSES) for x in each], 0
+        )
         rate = counted / np.maximum(counted.sum(1, keepdims=True), 1)
         axis.imshow(rate, cmap="Blues", vmin=0, vmax=1)
         for i, j in np.argwhere(counted >= 0.5):

@@ -18,7 +18,6 @@ from stellarbook.desa.light_curve_views import (
     KINDS,
     PERIODS,
     curve,
-    high_pass,
     periods,
     views,
     width,
@@ -150,17 +149,6 @@ def test_no_measurement_is_nan(kind):
 def test_there_is_no_other_kind():
     with pytest.raises(ValueError, match="no kind 'cepstrum': there are linear, log"):
         whole(sinusoid(90.0), "cepstrum")
-
-
-def test_high_pass_keeps_the_fast_and_takes_the_slow():
-    n, days = 9000, 20.0
-    fast, slow = sinusoid(48, n)[0], sinusoid(6000, n)[0]
-    flux = (fast + slow - 1).double()
-    flux[100:120] = torch.nan
-    inside = slice(2000, 7000)
-    assert (high_pass(flux, days) - fast)[inside].abs().max() < 0.15 * 0.01
-    assert high_pass(flux, days).isnan().sum() == 20
-    assert (high_pass(slow, days) - 1)[inside].abs().max() < 0.01 * (2 * np.pi * 980 / 6000) ** 2
 
 
 # --- samples --------------------------------------------------------------------------------

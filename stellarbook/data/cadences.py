@@ -161,3 +161,17 @@ def moving_average(flux, width: int) -> torch.Tensor:
             window = window[..., size:] + window[..., :-size]
         size *= 2
     return total / width
+
+
+def high_pass(flux, days: float, cadence=LONG_CADENCE) -> torch.Tensor:
+    """Take slow variations off relative fluxes (..., N) about 1: two running means of so many days.
+
+    What KEPSEISMIC's filter (García et al. 2011, MNRAS 414, L6: two boxcars; 55 days in the files
+    at hand) does to a curve. Ends are mirrored, gaps stay, and a window wider than the curve and
+    its images is cut to these. Shown in chapters 01 and 03.
+    """
+    filled, good = fill_gaps(flux)
+    wide = min(2 * round(days / cadence / 2) + 1, 2 * (filled.shape[-1] // 2) - 1)
+    # About 0, where single precision is finest.
+    slow = moving_average(moving_average(filled - 1, wide), wide)
+    return (filled - slow).masked_fill(~good, torch.nan)

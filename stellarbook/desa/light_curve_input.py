@@ -10,9 +10,9 @@ import torch
 from tqdm import tqdm
 
 from stellarbook.data import light_curves
-from stellarbook.data.cadences import LONG_CADENCE, on_cadences, stitch
+from stellarbook.data.cadences import LONG_CADENCE, high_pass, on_cadences, stitch
 from stellarbook.data.light_curve_channels import draw_starts
-from stellarbook.desa.light_curve_views import LENGTH, high_pass, views, width
+from stellarbook.desa.light_curve_views import LENGTH, views, width
 
 MEASURED = 0.5  # of a window at least, or it is not judged
 REST = 0.1  # of a window: as much at the end of a curve is not worth one more
@@ -81,7 +81,8 @@ def simulated(
     kind : str
         Of `KINDS`.
     filters : sequence of float or None
-        The views' `high_pass` in days, one each in turn; None and 0: none.
+        The views' high pass (`stellarbook.data.cadences.high_pass`) in days, one each in turn;
+        None and 0: none.
     seed : int
         Of the simulation and the places.
     progress : bool

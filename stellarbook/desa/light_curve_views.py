@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
-from stellarbook.data.cadences import LONG_CADENCE, fill_gaps, moving_average
+from stellarbook.data.cadences import fill_gaps, moving_average
 from stellarbook.data.light_curve_channels import SMOOTHED, crop
 from stellarbook.data.light_curve_transforms import autocorrelation, spectrum, standard_scores
 
@@ -79,18 +79,6 @@ def _between(values, at):
     left = at.floor().long().clamp(0, values.shape[-1] - 2)
     share = (at - left).to(values)
     return values[..., left] * (1 - share) + values[..., left + 1] * share
-
-
-def high_pass(flux, days: float, cadence=LONG_CADENCE) -> torch.Tensor:
-    """Take slow variations off relative fluxes (..., N): two running means of so many days.
-
-    What KEPSEISMIC's filter (García et al. 2011, MNRAS 414, L6: two boxcars; 55 days in the files
-    at hand) does to a curve about 1. Ends are mirrored; gaps stay.
-    """
-    filled, good = fill_gaps(flux)
-    wide = min(2 * round(days / cadence / 2) + 1, 2 * (filled.shape[-1] // 2) - 1)
-    slow = moving_average(moving_average(filled - 1, wide), wide)
-    return (filled - slow).masked_fill(~good, torch.nan)
 
 
 def curve(scores, level) -> torch.Tensor:
