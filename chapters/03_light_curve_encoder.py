@@ -1223,6 +1223,33 @@ encoder.predict([read_light_curve(path) for path in paths])
 # one window by window. The first two rows are two quarters of KIC 10002792, for
 # which the catalogue has {glue:text}`prot_k_dwarf:.2f` days.
 
+# %% tags=["hide-input"]
+if survey_files.available("kepler_lightcurves"):
+    others = {
+        name: curve
+        for name, curve in survey_files.load("kepler_lightcurves").items()
+        if not name.startswith("KEPSEISMIC")
+    }
+    known_prot = [catalogue.get(int(name.split("_")[1])) for name in others]
+    table = encoder.predict(list(others.values()))
+    table.insert(0, "catalogue [d]", pd.to_numeric(pd.Series(known_prot)))
+    table.index = [
+        f"{curve.object}, {np.ptp(curve.time):.0f} days"
+        for curve in others.values()
+    ]
+    display(
+        table[["catalogue [d]", "prot", "prot_lo80", "prot_hi80", "flag"]]
+        .round(2)
+        .fillna("–")
+    )
+else:
+    print(survey_files.obtain("kepler_lightcurves"))
+
+# %% [markdown]
+# With files of your own, other curves of Kepler's field. Nobody has published
+# a period for most of these; a curve that fills less than half of a view is
+# not judged, and says so.
+
 # %%
 source.show(LightCurveEncoder.predict)
 
