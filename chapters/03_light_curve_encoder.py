@@ -649,6 +649,9 @@ predicted = conformal.calibrated(raw, encoder.margins)
 inside = conformal.covered(test.labels.numpy(), predicted)[0]
 as_learned = conformal.covered(test.labels.numpy(), raw)[0]
 
+# %% tags=["nbval-check-output"]
+check("03_light_curve_encoder: coverage of 80 %", inside[0])
+
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.1), sharex=True, sharey=True)
 for axis, name in zip(
