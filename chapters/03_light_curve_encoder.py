@@ -382,6 +382,7 @@ for axis, column, name in zip(
         )
     axis.set(xlabel="step", title=name)
 axes[1].set_yscale("log")
+figures.plain_ticks(axes[1])
 axes[2].axhline(1, color="0.6", linewidth=0.7)
 axes[2].set_ylim(0, 1.1)
 figures.show(
@@ -1431,6 +1432,8 @@ if has_images:
         xlabel=r"$\nu_{\max}$, catalogue [µHz]",
         ylabel=r"$\nu_{\max}$, image [µHz]",
     )
+    for which in "xy":
+        figures.plain_ticks(axes[0], which, [30, 50, 100, 200])
     for axis, name in zip(axes[1:], ("linear", "encoder"), strict=True):
         each = classes[name]
         counted = np.mean(
