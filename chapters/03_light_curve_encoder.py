@@ -24,20 +24,22 @@
 # > they reported a Root Mean Squared Error (RMSE) of 5.2 days. Our RMSE is
 # > 2.61 days, a factor of two lower.
 #
-# Our verdict, with a CNN in that manner on the same stars:
-# **{glue:text}`verdict_cnn`**. Of an earlier encoder, from which this one is
-# built, it says that it
+# Our verdict on the order, with a small CNN that reads the autocorrelation of
+# the same stars (theirs read the curve): **{glue:text}`verdict_cnn`**; the
+# factor is {glue:text}`cnn_factor:.1f`. Of an earlier encoder, to which it
+# calls this one similar, it says that it
 #
 # > showed that using both the ACF and the normalized light curve together is
 # > better than using each one alone for period detection
 #
 # Our verdicts: **{glue:text}`verdict_both_curve`** against the curve alone,
-# **{glue:text}`verdict_both_transforms`** against the transforms alone.
+# **{glue:text}`verdict_both_transforms`** against autocorrelation and spectrum
+# alone.
 #
 # **What you need.** The public archives that `make data` fetches once. No
-# GPU. The section on real light curves uses four public ones; the images need
-# files of your own, and without them it says how to get these and goes on.
-# The card above says how long this page took, and on what.
+# GPU. The real light curves of four stars are public; other curves and the
+# images need files of your own: without them the page says how to get these,
+# and goes on. The card above says how long this page took, and on what.
 
 # %% tags=["parameters"]
 seed = 0  # every random stream derives from it
@@ -56,6 +58,7 @@ lr = 2e-3  # highest learning rate
 noise = 0.05  # added to the transforms at each step
 trials = 3  # settings tried for each method
 trial_steps = 60  # optimiser steps of each
+tree_trials = 10  # settings tried for boosted trees
 ablation_steps = 60  # optimiser steps of each training of the ablation
 ablation_stars = 3000  # training stars of the ablation
 n_copies = 100  # simulated copies of each real star
@@ -139,9 +142,11 @@ place = chapters.run_folder() / "checkpoints" / "03_light_curve_encoder"
 # Nothing in $L_{\rm ssl}$ forbids that all stars get the same features. What
 # keeps SimSiam from it is the stopped gradient: we try it without.
 #
-# Two views of a star agree on whatever does not change within months: its
-# period, how active it is, how it flickers. That is what such features can
-# learn without labels. The period's intervals are calibrated as in chapter 02.
+# The two windows overlap, by two thirds on average, and the second goes
+# through the filter of KEPSEISMIC's curves: they agree on what neither that
+# filter nor some weeks change, as the star's period, how active it is, how it
+# flickers. That is what such features can learn without labels. The period's
+# intervals are calibrated as in chapter 02.
 
 # %% [markdown]
 # ## The data
@@ -149,7 +154,8 @@ place = chapters.run_folder() / "checkpoints" / "03_light_curve_encoder"
 # Stars of the simulated Kepler field of chapter 01, split by star; of these,
 # the ones whose period a survey would have found, for only such have labels.
 # Their light curves last six months; a view is half of that, about a quarter
-# of Kepler's.
+# of Kepler's. The first view of a star is as the mission would have it, the
+# second is filtered as KEPSEISMIC's curves are.
 
 # %%
 FILTERS = (None, 55.0)  # days: half of the views as KEPSEISMIC's
@@ -160,13 +166,13 @@ stars = field.table.set_index("source_id")
 rng = np.random.default_rng(stream(seed, 58))
 magnitude = kepler_magnitude(stars.sdss_g_abs, stars.sdss_r_abs)
 stars["kp_abs"] = np.where(rng.random(len(stars)) > 0.25, magnitude, np.nan)
-found = (stars.prot_found & stars.prot.notna()).to_numpy(bool)
+has_period = (stars.prot_found & stars.prot.notna()).to_numpy(bool)
 
 
 def some(part, most):
     """Row positions of the first stars of a part with a period."""
     rows = field.split(part)
-    return rows[found[rows]][:most]
+    return rows[has_period[rows]][:most]
 
 
 held = some("val", 2 * n_held)
@@ -238,20 +244,22 @@ figures.show(
     "fig-views",
     data="simulated stars",
     source="light curves with Kepler's noise",
-    caption="""**What the network sees** of three stars, in two views each.
-    Top: the curve, in standard scores (the second view moved down). Middle:
+    caption="""**What the network sees** of three active stars ($S_{\\rm ph}$
+    above 800 ppm), in two views each, the second of them filtered. Top: the
+    curve, in standard scores (the second view moved down). Middle:
     its autocorrelation. Bottom: its spectrum, both at periods evenly spaced
     in their logarithm; grey lines: the true period.""",
     alt="""Nine panels: for a fast, a typical and a slow rotator the curve,
-    the autocorrelation and the spectrum of two views; peaks stand at the true
-    period.""",
+    the autocorrelation and the spectrum of two views; a vertical line marks
+    the true period.""",
 )
 
 # %% [markdown]
 # Both normalisations of the paper enter: by absolute magnitude, which keeps
 # how much a star varies, and standard scores, which keep the shape. Taken as
-# the paper has it, the first is a number $2^{-k}$ with a small ripple; what
-# the encoder gets is that ripple, and its channel can be left out.
+# the paper has it, a relative flux becomes $2^{k}$, with $k$ the absolute
+# magnitude, and a small ripple. What the encoder gets is that ripple; it stays
+# much smaller than the scores beside it, and its channel can be left out.
 
 # %%
 source.show(light_curve_views.curve)
@@ -272,7 +280,8 @@ source.show(light_curve_views.transforms)
 source.show(LightCurveEncoder)
 
 # %% [markdown]
-# The paper averages what its CNN found over all lags, and loses where it was.
+# The authors' code averages what its CNN found over all lags, and loses where
+# it was.
 # On the logarithmic axis the CNN can point instead: each place is given a
 # share, the shares' mean place is a period, and what the head says is how far
 # from it the quantiles lie. A pattern of peaks that was learnt at one period
@@ -290,7 +299,10 @@ def weights(module):
 
 
 counts = {}
-for name, options in SIZES.items():
+for name, options in {
+    **SIZES,
+    "paper, the authors' blocks": PAPER | {"block": "desa"},
+}.items():
     with torch.device("meta"):  # counted without taking memory
         each = LightCurveEncoder(**options)
     counts[name] = {
@@ -304,15 +316,21 @@ for name, options in SIZES.items():
 print(pd.DataFrame(counts).T.map("{:,}".format).to_string())
 
 # %% tags=["remove-cell"]
-glue("paper_size", counts["paper"]["all"] / 1e6, display=False)
+theirs = counts["paper, the authors' blocks"]
+glue("paper_size", theirs["all"] / 1e6, display=False)
+glue("paper_blocks", theirs["Conformer"] / 1e6, display=False)
+glue("paper_conformer", counts["paper"]["all"] / 1e6, display=False)
 
 # %% [markdown]
 # The paper says of its two encoders
 #
 # > about 500M and 11M, respectively
 #
-# The full size here has {glue:text}`paper_size:.1f` million weights. The
-# small one keeps every part.
+# With the authors' blocks, which have no dense layers, the full size here has
+# {glue:text}`paper_size:.1f` million weights, {glue:text}`paper_blocks:.2f`
+# million of them in the branch that reads the curve, as their code has; our
+# convolutions are wider. With the published Conformer's blocks it has
+# {glue:text}`paper_conformer:.1f` million. The small one keeps every part.
 #
 # ## Training
 
@@ -356,7 +374,7 @@ glue("minutes", history.seconds / 60, display=False)
 glue("long_steps", long_steps, display=False)
 glue("short_steps", steps, display=False)
 glue("weights", weights(encoder), display=False)
-glue("times_smaller", counts["paper"]["all"] / weights(encoder), display=False)
+glue("times_smaller", theirs["all"] / weights(encoder), display=False)
 
 # %% [markdown]
 # The encoder of {glue:text}`weights:,.0f` weights took
@@ -403,11 +421,14 @@ figures.show(
 # ### Baselines first
 #
 # The highest peak of the autocorrelation {cite}`mcquillan2013`, the higher of
-# its first two, and the best sinusoid (Lomb–Scargle) need no training.
-# Gradient-boosted trees read these, their heights and three dozen more numbers
-# about the curve. A CNN in the manner of {cite:t}`blancato2020` reads the
-# autocorrelation. All see the same stars; what has settings is tuned by as
-# many trials on the validation stars.
+# its first two, and the best sinusoid (Lomb–Scargle) need no training. These
+# three search up to half of a view. Gradient-boosted trees read what they
+# found, their heights and some thirty more numbers about the curve. A CNN
+# after that of {cite:t}`blancato2020` reads the autocorrelation. All learn
+# from both views of the same stars. The two networks are tuned by as many
+# trials each on the validation stars, the trees by more, for theirs are cheap.
+# Besides, the encoder is trained with one of its branches alone, as the paper
+# claims that both are better.
 
 # %%
 source.show(light_curve_baselines.features)
@@ -489,17 +510,23 @@ compared = {
     name: [made(name, best[name], f"seed-{n}", steps, n) for n in seeds]
     for name in networks
 }
-tables = {
-    name: light_curve_baselines.features(samples[name])
-    for name in ("train", "val")
-}
+for branch in ("curve", "transforms"):
+    settings = best["encoder"] | {"branches": branch}
+    compared[f"{branch} alone"] = [
+        made("encoder", settings, f"{branch}-{n}", steps, n) for n in seeds
+    ]
+tables = [
+    pd.concat([light_curve_baselines.features(part, v) for v in (0, 1)])
+    for part in (train, val)
+]
+periods = [np.tile(part.labels.numpy(), (2, 1)) for part in (train, val)]
 forests = [
     light_curve_baselines.trees(
-        tables["train"],
-        train.labels.numpy(),
-        tables["val"],
-        val.labels.numpy(),
-        trials=trials,
+        tables[0],
+        periods[0],
+        tables[1],
+        periods[1],
+        trials=tree_trials,
         seed=n,
         checkpoint=place / f"trees-{n}.pkl",
     )
@@ -517,49 +544,57 @@ def predict(model, sample=test, view=0):
     return median(light_curve_training.quantiles(model, sample, view))
 
 
-def everyone(sample):
-    """What each method says of log10 of the period; a list, one a seed."""
-    table = light_curve_baselines.features(sample)
+def everyone(sample, view=0):
+    """What each method says of log10 of the period; a list, one a seed.
+
+    Where a method finds no peak it says the median of the training stars.
+    """
+    table = light_curve_baselines.features(sample, view)
     found = {
-        name: [column.to_numpy()]
+        name: [column.fillna(middle).to_numpy()]
         for name, column in light_curve_baselines.classical(table).items()
     }
     found["boosted trees"] = [trees(table)[:, 0] for trees in forests]
     found |= {
-        name: [predict(model, sample) for model in models]
+        name: [predict(model, sample, view) for model in models]
         for name, models in compared.items()
     }
-    return found | {"encoder, published": [predict(encoder, sample)]}
+    return found | {"encoder, published": [predict(encoder, sample, view)]}
 
 
-# Where a method finds no peak it says the median of the training stars.
 middle = float(train.labels.median())
-guesses = {"the median period": [np.full(len(truth), middle)]}
-guesses |= {
-    name: [np.where(np.isnan(guess), middle, guess) for guess in each]
-    for name, each in everyone(test).items()
-}
+guesses, filtered = (
+    {"the median period": [np.full(len(truth), middle)]} | everyone(test, view)
+    for view in (0, 1)
+)
 
 
 # %%
+def within(guess, share, truth=truth):
+    """Whether a period, given as its log10, is met within a share of it."""
+    return np.abs(10 ** (guess - truth) - 1) < share
+
+
 def scores(guess, truth=truth):
     """How well log10 of periods is met."""
     miss = guess - truth
-    off = np.abs(10**miss - 1)
-    days = 10**guess - 10**truth
+    days_off = 10**guess - 10**truth
     return {
         "RMSE [dex]": np.sqrt(np.mean(miss**2)),
         "median error [dex]": np.median(np.abs(miss)),
-        "within 10 % [%]": 100 * np.mean(off < 0.1),
-        "within 20 % [%]": 100 * np.mean(off < 0.2),
-        "RMSE [d]": np.sqrt(np.mean(days**2)),
+        "within 10 % [%]": 100 * np.mean(within(guess, 0.1, truth)),
+        "within 20 % [%]": 100 * np.mean(within(guess, 0.2, truth)),
+        "RMSE [d]": np.sqrt(np.mean(days_off**2)),
     }
 
 
-results = {
-    name: pd.DataFrame([scores(guess) for guess in each])
-    for name, each in guesses.items()
-}
+results, of_filtered = (
+    {
+        name: pd.DataFrame([scores(guess) for guess in each])
+        for name, each in some_guesses.items()
+    }
+    for some_guesses in (guesses, filtered)
+)
 
 # %% tags=["hide-input"]
 DIGITS = dict(zip(results["encoder"], (3, 3, 0, 0, 2), strict=True))
@@ -575,25 +610,31 @@ def written(values, digits):
 
 pd.DataFrame(
     {
-        column: {
+        (view, column): {
             name: written(found[column], digits)
-            for name, found in results.items()
+            for name, found in rows.items()
         }
+        for view, rows, columns in (
+            ("as observed", results, DIGITS),
+            ("filtered", of_filtered, ("RMSE [dex]", "within 10 % [%]")),
+        )
         for column, digits in DIGITS.items()
+        if column in columns
     }
 )
 
 # %% [markdown]
-# Of one view, 92 days, of each test star, over all amplitudes. Judged by the
-# spread over seeds (with one seed nothing is decided), the encoder beats every
-# baseline in the RMSE of the logarithm beyond two standard errors:
-# {glue:text}`wins`; it does not beat: {glue:text}`losses`.
+# Of one view, 92 days, of each test star whose period a survey would have
+# found; on the right, of the same stars' filtered views. By the spread over
+# seeds (with one seed nothing is decided), the encoder's RMSE of the logarithm
+# is lower by more than two standard errors than that of: {glue:text}`wins`; it
+# is not lower than that of: {glue:text}`losses`.
 #
-# The paper's RMSE of 2.61 days is of whole light curves of up to four years,
-# of real stars whose periods other catalogues had found in the same curves.
-# Ours is of a quarter and of simulated stars: the numbers cannot be compared,
-# the factor between a CNN on the autocorrelation and the encoder can be asked
-# for.
+# The paper's RMSE of 2.61 days is of real stars (windows of two years, in the
+# authors' code) whose periods catalogues had found in the same mission's
+# curves. Ours is of a quarter and of simulated stars: the numbers cannot be
+# compared. The order can, and the factor between a CNN on the autocorrelation
+# and the encoder.
 
 # %% tags=["remove-cell"]
 wins, losses = [], []
@@ -611,18 +652,13 @@ for name in [
     (wins if won else losses).append(name)
 glue("wins", ", ".join(wins) or "none", display=False)
 glue("losses", ", ".join(losses) or "none", display=False)
-claims.record(
-    "desa.prot_rmse_days",
-    results["encoder, published"]["RMSE [d]"].to_numpy(),
-    n=len(truth),
-    data="simulated stars",
-)
-claims.record(
-    "desa.prot_rmse_dex",
-    results["encoder, published"]["RMSE [dex]"].to_numpy(),
-    n=len(truth),
-    data="simulated stars",
-)
+for unit in ("d", "dex"):
+    claims.record(
+        f"desa.prot_rmse_{'days' if unit == 'd' else unit}",
+        results["encoder"][f"RMSE [{unit}]"].to_numpy(),
+        n=len(truth),
+        data="simulated stars",
+    )
 verdict = claims.record(
     "desa.prot.against_cnn",
     (
@@ -632,6 +668,18 @@ verdict = claims.record(
     data="simulated stars",
 )
 glue("verdict_cnn", verdict["status"], display=False)
+factor = results["plain CNN"]["RMSE [d]"].mean()
+factor /= results["encoder"]["RMSE [d]"].mean()
+glue("cnn_factor", float(factor), display=False)
+for branch in ("curve", "transforms"):
+    gain = results[f"{branch} alone"]["RMSE [dex]"]
+    verdict = claims.record(
+        f"desa.prot.both_against_{branch}",
+        (gain - results["encoder"]["RMSE [dex]"]).to_numpy(),
+        n=len(truth),
+        data="simulated stars",
+    )
+    glue(f"verdict_both_{branch}", verdict["status"], display=False)
 
 # %% tags=["nbval-check-output"]
 for name in ("encoder, published", "boosted trees", "ACF peak"):
@@ -646,9 +694,30 @@ encoder.margins = conformal.calibrate(
     cal.labels.numpy(), light_curve_training.quantiles(encoder, cal)
 )
 raw = light_curve_training.quantiles(encoder, test)
-predicted = conformal.calibrated(raw, encoder.margins)
+predicted = conformal.calibrated(raw, encoder.margins)  # (n, 1, levels)
 inside = conformal.covered(test.labels.numpy(), predicted)[0]
 as_learned = conformal.covered(test.labels.numpy(), raw)[0]
+
+
+def calibrated(sample, view=0):
+    """The published encoder's quantiles of log10 of the period, widened."""
+    found = light_curve_training.quantiles(encoder, sample, view)
+    return conformal.calibrated(found, encoder.margins)
+
+
+inside_filtered = conformal.covered(test.labels.numpy(), calibrated(test, 1))[
+    0
+]
+# Stars that rotate, but whose period no survey would have found.
+rows = field.split("test")
+rows = rows[~has_period[rows] & stars.prot.notna().to_numpy()[rows]][:n_held]
+unfound = light_curve_input.simulated(
+    stars.iloc[rows], length=LENGTH, kind=kind, seed=stream(seed, 60), crops=1
+)
+widths = {
+    name: np.ptp(calibrated(sample)[:, 0, [0, -1]], axis=1)
+    for name, sample in (("found", test), ("unfound", unfound))
+}
 
 # %% tags=["nbval-check-output"]
 check("03_light_curve_encoder: coverage of 80 %", inside[0])
@@ -695,93 +764,124 @@ figures.show(
     twice the period. Right, for some stars: the calibrated 80 % (pink) and
     50 % (grey) intervals of the encoder.""",
     alt="""Predicted against true period for the highest peak of the
-    autocorrelation, boosted trees and the encoder, about the diagonal; the
-    first has a second cloud at half the period.""",
+    autocorrelation, boosted trees and the encoder, with lines at the same, at
+    half and at twice the period.""",
 )
 
 # %% tags=["remove-cell"]
-for key, found in (("raw", as_learned), ("calibrated", inside)):
+for key, found in (
+    ("raw", as_learned),
+    ("calibrated", inside),
+    ("filtered", inside_filtered),
+):
     for level, value in zip((80, 50), found, strict=True):
         glue(f"covered_{key}_{level}", float(value), display=False)
+for name, width in widths.items():
+    glue(f"width_{name}", float(np.median(width)), display=False)
+met_unfound = within(
+    predict(encoder, unfound), 0.1, unfound.labels[:, 0].numpy()
+)
+glue("unfound_within", 100 * float(met_unfound.mean()), display=False)
 
 # %% [markdown]
 # Calibrated, the wide intervals hold
 # {glue:text}`covered_calibrated_80:.1%` of the test stars (they should hold
 # $80\,\%$), the narrow ones {glue:text}`covered_calibrated_50:.1%`; as learned
 # they held {glue:text}`covered_raw_80:.1%` and
-# {glue:text}`covered_raw_50:.1%`.
+# {glue:text}`covered_raw_50:.1%`. Calibrated was on views as observed; of
+# filtered ones the wide intervals hold {glue:text}`covered_filtered_80:.1%`.
+#
+# When not to believe a period: the wide interval spans
+# {glue:text}`width_found:.2f` dex in the median over stars whose period a
+# survey would have found, and {glue:text}`width_unfound:.2f` dex for other
+# stars. Of these the encoder has never seen one, and is within ten per cent
+# for {glue:text}`unfound_within:.0f` %.
 
 # %% [markdown]
 # ### Where it fails
 
 # %% tags=["hide-input"]
 SHOWN = ("ACF peak", "Lomb–Scargle", "boosted trees", "plain CNN", "encoder")
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.2))
+fig, axes = plt.subplot_mosaic(
+    [
+        ["by S_ph", "by period", "errors"],
+        ["dex, S_ph", "dex, period", "errors"],
+    ],
+    figsize=(8.6, 4.8),
+)
 amplitude = np.geomspace(*np.nanpercentile(tested.sph, (1, 99)), 7)
 period = np.array([0.5, 2, 5, 10, 15, 20, 30, 80])
 for colour, name in zip(figures.PALETTE, SHOWN, strict=False):
-    for axis, value, edges in (
-        (axes[0], tested.sph.to_numpy(), amplitude),
-        (axes[1], 10**truth, period),
+    good = np.mean([within(g, 0.1) for g in guesses[name]], axis=0)
+    square = np.mean([(g - truth) ** 2 for g in guesses[name]], axis=0)
+    for which, value, edges in (
+        ("S_ph", tested.sph.to_numpy(), amplitude),
+        ("period", 10**truth, period),
     ):
         bins = np.digitize(value, edges) - 1
-        good = np.mean(
-            [np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses[name]],
-            axis=0,
-        )
-        share_good = [
-            100 * good[bins == i].mean() if (bins == i).sum() > 4 else np.nan
-            for i in range(len(edges) - 1)
-        ]
-        axis.plot(
-            np.sqrt(edges[1:] * edges[:-1]),
-            share_good,
-            "o-",
-            markersize=3,
-            color=colour,
-            label=name,
-        )
-    axes[2].hist(
-        np.concatenate([g - truth for g in guesses[name]]),
+        parts_of = [bins == i for i in range(len(edges) - 1)]
+        for panel, mean in (
+            (f"by {which}", [100 * good[part].mean() for part in parts_of]),
+            (f"dex, {which}", [square[p].mean() ** 0.5 for p in parts_of]),
+        ):
+            enough = [part.sum() > 4 for part in parts_of]
+            axes[panel].plot(
+                np.sqrt(edges[1:] * edges[:-1]),
+                np.where(enough, mean, np.nan),
+                "o-",
+                markersize=3,
+                color=colour,
+                label=name,
+            )
+    misses = np.concatenate([g - truth for g in guesses[name]])
+    axes["errors"].hist(
+        misses,
         bins=np.linspace(-0.6, 0.6, 61),
-        weights=np.full(
-            len(guesses[name]) * len(truth),
-            100 / len(truth) / len(guesses[name]),
-        ),
+        weights=np.full(len(misses), 100 / len(misses)),
         histtype="step",
         color=colour,
     )
-axes[0].set(xscale="log", xlabel=r"$S_{\rm ph}$ [ppm]")
-axes[1].set(xscale="log", xlabel=r"true $P_{\rm rot}$ [d]")
-axes[0].set_ylabel("stars within 10 % [%]")
-figures.plain_ticks(axes[1], "x", [1, 3, 10, 30])
-axes[2].set(yscale="log", xlabel=r"$\log P$, predicted − true")
-axes[2].set_ylabel("stars per bin [%]")
+for panel in ("by S_ph", "dex, S_ph", "by period", "dex, period"):
+    axes[panel].set(xscale="log")
+    axes[panel].set(
+        **{"yscale": "log"} if panel.startswith("dex") else {"ylim": (0, 102)}
+    )
+for panel in ("by period", "dex, period"):
+    figures.plain_ticks(axes[panel], "x", [1, 3, 10, 30])
+for panel in ("dex, S_ph", "dex, period"):
+    figures.plain_ticks(axes[panel])
+axes["dex, S_ph"].set_xlabel(r"$S_{\rm ph}$ [ppm]")
+axes["dex, period"].set_xlabel(r"true $P_{\rm rot}$ [d]")
+axes["by S_ph"].set_ylabel("stars within 10 % [%]")
+axes["dex, S_ph"].set_ylabel("RMSE of log P [dex]")
+axes["errors"].set(yscale="log", xlabel=r"$\log P$, predicted − true")
+axes["errors"].set_ylabel("stars per bin [%]")
 for x in (-np.log10(2), np.log10(2)):
-    axes[2].axvline(x, color="0.6", linewidth=0.7, zorder=0)
-figures.legend_above(axes[0], 5)
+    axes["errors"].axvline(x, color="0.6", linewidth=0.7, zorder=0)
+figures.legend_above(axes["by S_ph"], 5)
 figures.show(
     fig,
     "fig-failures",
     data="simulated stars",
     source="test stars, 92 days",
     caption="""**Who is right, and when.** Share of stars whose period is met
-    within ten per cent, by photometric activity and by period; right: all
-    errors, with half and twice the period marked.""",
-    alt="""Two panels of curves that rise with activity and fall at long
-    periods, one curve a method; a histogram of errors with side peaks at half
-    and twice the period.""",
+    within ten per cent (top), and the RMSE (bottom), by photometric activity
+    and by period; right: all errors, with half and twice the period
+    marked.""",
+    alt="""Four panels, one curve a method: the share of periods met and the
+    error, against activity and against period; a histogram of errors, with
+    lines at half and at twice the period.""",
 )
 
 # %% tags=["remove-cell"]
+NEAR = 0.08  # dex
 for name, key in (("ACF peak", "acf"), ("encoder", "encoder")):
     miss = np.concatenate([g - truth for g in guesses[name]])
     for sign, word in ((-1, "half"), (1, "double")):
-        near = np.abs(miss - sign * np.log10(2)) < 0.08
+        near = np.abs(miss - sign * np.log10(2)) < NEAR
         glue(f"{word}_{key}", float(near.mean()), display=False)
-good = np.mean(
-    [np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses["encoder"]], axis=0
-)
+glue("near", NEAR, display=False)
+good = np.mean([within(g, 0.1) for g in guesses["encoder"]], axis=0)
 slow = 10**truth > 30
 glue("within_slow", float(good[slow].mean()), display=False)
 glue("within_fast", float(good[~slow].mean()), display=False)
@@ -791,18 +891,19 @@ glue("within_fast", float(good[~slow].mean()), display=False)
 # {glue:text}`within_fast:.0%` of the stars that rotate within 30 days and for
 # {glue:text}`within_slow:.0%` of the slower ones, of which a view holds fewer
 # than three rotations or so. Half the period, where two groups of spots on
-# opposite sides look like one, is taken for the period in
-# {glue:text}`half_encoder:.1%` of the stars (the highest peak of the
-# autocorrelation: {glue:text}`half_acf:.1%`), twice the period in
-# {glue:text}`double_encoder:.1%` ({glue:text}`double_acf:.1%`).
+# opposite sides look like one, is given to within {glue:text}`near:.2f` dex
+# for {glue:text}`half_encoder:.1%` of the stars (by the highest peak of the
+# autocorrelation: {glue:text}`half_acf:.1%`), twice the period for
+# {glue:text}`double_encoder:.1%` ({glue:text}`double_acf:.1%`); some of these
+# are errors that fall there by chance.
 
 # %% tags=["hide-input"]
 miss = guesses["encoder, published"][0] - truth
 size_of = np.abs(miss)
 picks = {
     "met": np.flatnonzero(size_of < 0.03)[:3],
-    "half": np.flatnonzero(np.abs(miss + np.log10(2)) < 0.08)[:1],
-    "double": np.flatnonzero(np.abs(miss - np.log10(2)) < 0.08)[:1],
+    "half": np.flatnonzero(np.abs(miss + np.log10(2)) < NEAR)[:1],
+    "double": np.flatnonzero(np.abs(miss - np.log10(2)) < NEAR)[:1],
     "missed": np.argsort(size_of)[-1:],
 }
 picks = [(name, row) for name, rows in picks.items() for row in rows]
@@ -816,7 +917,8 @@ for axis, (name, row) in zip(axes.flat, picks, strict=False):
     )
     low, mid, high = 10 ** predicted[row, 0, [0, 2, 4]]
     axis.set_title(
-        f"{name}: true {10 ** truth[row]:.1f} d, {mid:.1f} ({low:.1f} to {high:.1f})",
+        f"{name}: true {10 ** truth[row]:.1f} d, {mid:.1f} "
+        f"({low:.1f} to {high:.1f})",
         fontsize=8,
     )
     axis.set_yticks([])
@@ -832,7 +934,8 @@ figures.show(
     caption="""**Successes and failures.** The curves, the true period, what
     the encoder says and its 80 % interval. The failures are the first of
     their kind and the worst of all.""",
-    alt="""Six light curves with their true and predicted periods.""",
+    alt="""Light curves of 92 days, each with its true and its predicted
+    period.""",
 )
 
 # %% [markdown]
@@ -857,9 +960,7 @@ fig, (left, right_one) = plt.subplots(1, 2, figsize=(8.6, 3.4))
 edges = np.quantile(turns, np.linspace(0, 1, 9))
 bins = np.clip(np.digitize(turns, edges) - 1, 0, len(edges) - 2)
 for colour, name in zip(figures.PALETTE, SHOWN, strict=False):
-    good = np.mean(
-        [np.abs(10 ** (g - truth) - 1) < 0.1 for g in guesses[name]], axis=0
-    )
+    good = np.mean([within(g, 0.1) for g in guesses[name]], axis=0)
     left.plot(
         [np.median(turns[bins == i]) for i in range(len(edges) - 1)],
         [100 * good[bins == i].mean() for i in range(len(edges) - 1)],
@@ -898,10 +999,10 @@ figures.show(
     met within ten per cent, by how many rotations their spots live (the
     middle of a star's distribution; eighths of the stars). Right: the median
     relative error of the encoder, by that and by how many rotations a view
-    holds.""",
-    alt="""Left, five rising curves: the longer spots live, the more periods
-    are met, from few to nearly all. Right, a map: errors are least where
-    spots live for many rotations and a view holds many.""",
+    holds (cut off at 1 and at 100 %).""",
+    alt="""Left, the share of periods met against the rotations that spots
+    live, one curve a method. Right, a map of the encoder's error over the
+    rotations that spots live and those that a view holds.""",
 )
 
 # %% tags=["remove-cell"]
@@ -925,7 +1026,9 @@ for key, which in (("brief", brief), ("lasting", lasting)):
 # {glue:text}`brief_rmse:.3f` dex. A spot that is gone before it comes back
 # leaves little to be timed, for any method. The simulation's lives were chosen
 # such that its autocorrelations fall off as real ones do (chapter 01); a
-# simulation with more lasting spots would flatter every method here.
+# simulation with more lasting spots would flatter every method here. (In it,
+# as in the sky, lives go with activity and period: spots that do not last are
+# also those of quiet and of slow stars.)
 
 # %% [markdown]
 # ## Ablations
@@ -933,18 +1036,23 @@ for key, which in (("brief", brief), ("lasting", lasting)):
 # Short trainings, {glue:text}`ablation_steps` steps, that differ in one thing
 # from the first. So short, they rank gross effects only. With λ = 0 no label
 # is used in the training; its features are then judged by ridge regression, as
-# are those of the others, on the labels of the same training stars. Without
-# the stopped gradient SimSiam is free to collapse.
+# are those of the others, on the labels of the same training stars; so are
+# those of an encoder that was never trained. Without the stopped gradient
+# SimSiam is free to collapse: to one point (the spread of the features is
+# then zero), or to few directions (their effective rank falls).
 
 
 # %%
 few_val = val[: min(500, len(val))]
 other_kind = "linear" if kind == "log" else "log"
-others = [
+other_views = [
     simulate("train", other_kind, first=len(few_train)),
     simulate("val", other_kind, first=len(few_val)),
     simulate("test", other_kind),
 ]
+ON_OTHER = (
+    "… of every lag and frequency" if kind == "log" else "… evenly in log P"
+)
 rng = np.random.default_rng(stream(seed, 55))
 order = rng.permutation(len(few_train))
 plain = [few_train, few_val, test]
@@ -964,41 +1072,56 @@ cases = {
     "λ = 0, agreement only": ({}, {"share": 0.0}, plain),
     "λ = 0, no stop": ({}, {"share": 0.0, "stop": False}, plain),
     "a weight for each place": (each_place, {}, plain),
-    "… of every lag and frequency": (
-        each_place | {"kind": other_kind},
-        {},
-        others,
-    ),
+    ON_OTHER: (each_place | {"kind": other_kind}, {}, other_views),
     "places averaged": (each_place | {"pooling": "mean"}, {}, plain),
+    f"{ON_OTHER}, averaged": (
+        each_place | {"kind": other_kind, "pooling": "mean"},
+        {},
+        other_views,
+    ),
     "the other block": ({"block": "desa"}, {}, plain),
     "periods shuffled": ({}, {}, [shuffled, few_val, test]),
+    "never trained": ({}, None, plain),
 }
+
+
+def rank(z):
+    """Effective rank of features (n, F): exp of their spectrum's entropy."""
+    share = np.linalg.svd(z - z.mean(axis=0), compute_uv=False) ** 2
+    share = share[share > 0] / share.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
 known_few = few_train.labels.numpy()[:, 0]
 rows = []
 for name, (of_model, of_training, data) in cases.items():
     for n in seeds:
         model = fresh(n, **of_model)
         key = "".join(c if c.isalnum() else "-" for c in name)
-        learn(
-            f"ablation-{key}-{n}",
-            model,
-            ablation_steps,
-            n,
-            data[:2],
-            **of_training,
-        )
+        if of_training is None:
+            light_curve_training.measure_norms(model, data[0], device=device)
+        else:
+            learn(
+                f"ablation-{key}-{n}",
+                model,
+                ablation_steps,
+                n,
+                data[:2],
+                **of_training,
+            )
         z, z_test = (
             light_curve_training.embed(model, part)
             for part in (data[0], data[2])
         )
-        linear = RidgeCV(np.logspace(-3, 3, 7)).fit(z, known_few)
+        ridge = RidgeCV(np.logspace(-3, 3, 7)).fit(z, known_few)
         rows.append(
             {
                 "case": name,
                 "seed": n,
                 "head": scores(predict(model, data[2]))["RMSE [dex]"],
-                "ridge": scores(linear.predict(z_test))["RMSE [dex]"],
+                "ridge": scores(ridge.predict(z_test))["RMSE [dex]"],
                 "spread": light_curve_training.embedding_spread(z_test),
+                "rank": rank(z_test),
             }
         )
 ablation = pd.DataFrame(rows)
@@ -1008,33 +1131,37 @@ MEASURES = {
     "head": "RMSE of log P, its head",
     "ridge": "RMSE of log P, ridge on z",
     "spread": "spread of the features",
+    "rank": "their effective rank",
 }
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.6), sharey=True)
+CONTROLS = ("periods shuffled", "never trained")
+fig, axes = plt.subplots(1, 4, figsize=(8.8, 4.0), sharey=True)
 for axis, (column, name) in zip(axes, MEASURES.items(), strict=True):
     for i, (case, group) in enumerate(ablation.groupby("case", sort=False)):
         # A head that never learned is left out.
-        if column == "head" and case.startswith("λ = 0"):
+        if column == "head" and case.startswith(("λ = 0", "never")):
             continue
-        colour = "0.5" if case == "periods shuffled" else figures.PALETTE[0]
+        colour = "0.5" if case in CONTROLS else figures.PALETTE[0]
         values = group[column].to_numpy()
         axis.plot(values, [i] * len(values), "o", markersize=4, color=colour)
     ours = ablation[ablation.case == "ours"][column].mean()
     axis.axvline(ours, color="0.8", zorder=0)
-    axis.set_title(name, fontsize=9)
+    axis.set_title(name, fontsize=8)
 axes[0].set_yticks(range(len(cases)), cases)
 axes[0].invert_yaxis()
 axes[2].set_xlim(-0.05, 1.1)
+axes[3].set_xlim(left=0)
 figures.show(
     fig,
     "fig-ablations",
     data="simulated stars",
     source="test stars, 92 days",
     caption="""**Ablations.** Each point is one short training; the line is
-    the mean of the first row. Left: the period as the head reads it. Middle:
-    as ridge regression reads it from the features. Right: how far apart the
-    features of different stars lie; 0 is collapse. Grey: a control.""",
-    alt="""Dot plots of two errors and of the spread for variants of the
-    training; a vertical line marks the mean of the first.""",
+    the mean of the first row. From left to right: the period as the head
+    reads it; as ridge regression reads it from the features; how far apart
+    the features of different stars lie, 0 being collapse to a point; in how
+    many directions they do. Grey: controls.""",
+    alt="""Dot plots of two errors, of the spread and of the rank for variants
+    of the training; a vertical line marks the mean of the first.""",
 )
 
 # %% tags=["remove-cell"]
@@ -1046,7 +1173,12 @@ for key, case in (
     ("supervised", "λ = 1, period only"),
     ("ssl", "λ = 0, agreement only"),
     ("free", "λ = 0, no stop"),
-    ("linear", "… of every lag and frequency"),
+    ("magnitude", "magnitude only"),
+    ("scores", "scores only"),
+    ("block", "the other block"),
+    ("linear", ON_OTHER),
+    ("linear_averaged", f"{ON_OTHER}, averaged"),
+    ("untrained", "never trained"),
     ("flat", "a weight for each place"),
     ("averaged", "places averaged"),
     ("shuffled", "periods shuffled"),
@@ -1054,31 +1186,33 @@ for key, case in (
     for column in MEASURES:
         glue(f"ab_{key}_{column}", float(mean_of[column][case]), display=False)
 glue("ablation_steps", ablation_steps, display=False)
-by_seed = ablation.pivot(index="seed", columns="case", values="head")
-for key, case in (("curve", "curve only"), ("transforms", "transforms only")):
-    verdict = claims.record(
-        f"desa.prot.both_against_{key}",
-        (by_seed[case] - by_seed["ours"]).to_numpy(),
-        n=len(truth),
-        data="simulated stars",
-    )
-    glue(f"verdict_both_{key}", verdict["status"], display=False)
 
 # %% [markdown]
 # In so few steps the RMSE of the logarithm is {glue:text}`ab_ours_head:.3f`
 # dex, with the curve alone {glue:text}`ab_curve_head:.3f`, with the transforms
 # alone {glue:text}`ab_transforms_head:.3f`; from the period alone, without
-# SimSiam, {glue:text}`ab_supervised_head:.3f`. Where the CNN does not point at
-# a period but has a weight for each place it is
-# {glue:text}`ab_flat_head:.3f`, the same on the paper's even lags and
-# frequencies {glue:text}`ab_linear_head:.3f`; with places averaged, so that
-# nobody knows at which lag a peak is, {glue:text}`ab_averaged_head:.3f`. With
-# shuffled periods it is {glue:text}`ab_shuffled_head:.3f`.
+# SimSiam, {glue:text}`ab_supervised_head:.3f` (what the authors' published
+# script runs: it sets SimSiam's share to zero). Of the normalisations, the
+# magnitude's alone gives {glue:text}`ab_magnitude_head:.3f`, standard scores
+# alone {glue:text}`ab_scores_head:.3f`; the authors' block
+# {glue:text}`ab_block_head:.3f`. Where the CNN does not point at a period but
+# has a weight for each place it is {glue:text}`ab_flat_head:.3f`, the same on
+# the other axes, the paper's even lags and frequencies,
+# {glue:text}`ab_linear_head:.3f`; with places averaged, so that nobody knows
+# at which lag a peak is, {glue:text}`ab_averaged_head:.3f`, and both as the
+# authors have it {glue:text}`ab_linear_averaged_head:.3f`. With shuffled
+# periods it is {glue:text}`ab_shuffled_head:.3f`.
 #
 # Agreement alone, which has never seen a period, makes features from which
-# ridge regression reads it to {glue:text}`ab_ssl_ridge:.3f` dex; their spread
-# is {glue:text}`ab_ssl_spread:.2f`. Without the stopped gradient the spread is
-# {glue:text}`ab_free_spread:.2f`.
+# ridge regression reads it to {glue:text}`ab_ssl_ridge:.3f` dex; from those of
+# an encoder that was never trained it reads it to
+# {glue:text}`ab_untrained_ridge:.3f` dex, since the CNN points at a period by
+# construction. The spread of the former is {glue:text}`ab_ssl_spread:.2f`,
+# their effective rank {glue:text}`ab_ssl_rank:.1f`; without the stopped
+# gradient these are {glue:text}`ab_free_spread:.2f` and
+# {glue:text}`ab_free_rank:.1f`. (The projector ends in BatchNorm, which keeps
+# every feature spread over the stars: a collapse to one point is thus unlikely
+# in so few steps, one to few directions is not.)
 
 # %% [markdown]
 # ## Real Kepler stars
@@ -1120,7 +1254,7 @@ def met(answers):
         {
             f"KIC {kic}": {
                 name: 100
-                * np.mean([np.abs(10**g / KNOWN[kic] - 1) < 0.2 for g in each])
+                * np.mean([within(g, 0.2, np.log10(KNOWN[kic])) for g in each])
                 for name, each in found.items()
             }
             for kic, found in answers.items()
@@ -1184,11 +1318,12 @@ figures.show(
     "fig-real",
     data="real",
     source="KEPSEISMIC, pieces of 92 days",
-    caption="""**Real stars.** Each point is what a method says of one piece
-    of 92 days; grey: within twenty per cent of the known period, grey lines
+    caption="""**Real stars.** Each point is what a method (of several
+    trainings the first) says of one piece of 92 days, in order of time
+    downwards; grey: within twenty per cent of the known period, grey lines
     half and twice the period.""",
-    alt="""Three panels, one a star: rows of points, one row a method, about
-    a grey band at the known period.""",
+    alt="""Three panels, one a star: rows of points, one row a method, and a
+    grey band at the known period.""",
 )
 
 # %% tags=["remove-cell"]
@@ -1202,7 +1337,15 @@ claims.record(
 glue("n_pieces", n_pieces, display=False)
 glue("prot_k_dwarf", float(catalogue[10002792]), display=False)
 glue("real_encoder", right.loc["encoder, published", "mean"], display=False)
-glue("real_compared", right.loc["encoder", "mean"], display=False)
+real_inside = [
+    conformal.covered(
+        np.full((len(sample), 1), np.log10(KNOWN[kic])), calibrated(sample)
+    )[0, 0]
+    for kic, sample in real.items()
+]
+glue("real_inside", 100 * float(np.mean(real_inside)), display=False)
+for key, name in (("encoder", "encoder, published"), ("acf", "ACF peak")):
+    glue(f"copies_{key}", on_copies.loc[name, "mean"], display=False)
 glue("real_trees", right.loc["boosted trees", "mean"], display=False)
 best_name = right["mean"].idxmax()
 glue("real_best", best_name, display=False)
@@ -1213,8 +1356,12 @@ glue("real_best_value", right["mean"].max(), display=False)
 # published encoder is within twenty per cent for
 # {glue:text}`real_encoder:.0f` %, boosted trees for
 # {glue:text}`real_trees:.0f` %; best is: {glue:text}`real_best`, with
-# {glue:text}`real_best_value:.0f` %. Three stars are few, and their pieces are
-# not independent: a difference of some per cent says nothing.
+# {glue:text}`real_best_value:.0f` %. On the simulated copies the published
+# encoder has {glue:text}`copies_encoder:.0f` %, the highest peak of the
+# autocorrelation {glue:text}`copies_acf:.0f` %. The encoder's wide intervals
+# hold the known period of {glue:text}`real_inside:.0f` % of the real pieces.
+# Three stars are few, and their pieces are not independent: a difference of
+# some per cent says nothing.
 
 # %%
 paths = [
@@ -1224,8 +1371,9 @@ encoder.predict([read_light_curve(path) for path in paths])
 
 # %% [markdown]
 # The published weights read a light curve as it comes from the archive, a long
-# one window by window. The first two rows are two quarters of KIC 10002792, for
-# which the catalogue has {glue:text}`prot_k_dwarf:.2f` days.
+# one window by window. (The intervals are those of one window; of the median
+# over many they promise nothing.) The first two rows are two quarters of KIC
+# 10002792, for which the catalogue has {glue:text}`prot_k_dwarf:.2f` days.
 
 # %% tags=["hide-input"]
 if survey_files.available("kepler_lightcurves"):
@@ -1250,29 +1398,27 @@ else:
     print(survey_files.obtain("kepler_lightcurves"))
 
 # %% [markdown]
-# With files of your own, other curves of Kepler's field. Nobody has published
-# a period for most of these; a curve that fills less than half of a view is
-# not judged, and says so.
-
-# %%
-source.show(LightCurveEncoder.predict)
+# With files of your own, other curves of Kepler's field. The catalogue used
+# here has no period for most of these; a curve that fills less than half of a
+# view is not judged, and says so.
 
 # %% [markdown]
 # ### Images of real power spectra
 #
-# Of thousands of stars an image of the power spectrum of one Kepler quarter
-# is at hand, made to tell kinds of variables apart
-# {cite}`audenaert2021`. Catalogues have $\nu_{\max}$ of the oscillating giants
-# among them, and rotation periods of others. A second, small encoder reads
-# $\log\nu_{\max}$ with intervals, and the kind of variable. Beside it stand
-# linear models on principal components, tuned on the same validation stars,
-# and a rule: $\nu_{\max}$ is where the spectrum stands highest above a smooth
-# background. (Its width and degree were set by eye, on all stars.)
+# Of thousands of stars an image of the power spectrum of one Kepler quarter is
+# at hand, made to tell kinds of variables apart {cite}`audenaert2021`.
+# Catalogues have $\nu_{\max}$ of the oscillating giants among them, and
+# rotation periods of others. A second, small encoder reads $\log\nu_{\max}$
+# with intervals, and the kind of variable. Beside it stand linear models on
+# principal components, of the pixels or of the outlines, tuned on the same
+# validation stars, and a rule: $\nu_{\max}$ is where the spectrum stands
+# highest above a smooth background. (Its width and degree were set by eye, on
+# all stars.)
 #
-# The level of the power is not in an image: each star's was taken out. What
-# tells the classes apart is therefore in good part the slope of the spectrum.
-# And the classes were chosen at different brightness, of which an image knows
-# something through its noise: a survey's stars would be harder.
+# The level of the power is not in an image: each star's was taken out. How far
+# one gets with six numbers of an image, among them the slope, is in the table.
+# And an image knows something of a star's brightness, through its noise, by
+# which the classes may have been chosen: a survey's stars would be harder.
 
 # %%
 has_images = survey_files.available("kepler_q9")
@@ -1286,7 +1432,12 @@ source.show(power_spectrum_encoder.PowerSpectrumEncoder)
 if has_images:
     images = survey_files.load("kepler_q9").labelled(catalogues.measured())
     image_test = images.split("test")
-    linear = power_spectrum_baselines.LinearPowerSpectra(images, seed=seed)
+    linears = {
+        f"linear, {name}": power_spectrum_baselines.LinearPowerSpectra(
+            images, outlines=name == "outlines", seed=seed
+        )
+        for name in ("pixels", "outlines")
+    }
     readers = []
     for n in seeds:
         with torch.random.fork_rng([]):
@@ -1311,7 +1462,7 @@ if has_images:
         f"{images.table.numax.iloc[image_test].notna().sum()} with ν_max"
     )
 
-    def plain(rows):
+    def six_numbers(rows):
         """Six numbers of an image: how black, where, and both its ends."""
         some = images.pixels(rows).astype(float)
         height = np.linspace(1, 0, some.shape[1])
@@ -1325,7 +1476,7 @@ if has_images:
         StandardScaler(),
         LogisticRegression(max_iter=2000, class_weight="balanced"),
     ).fit(
-        plain(images.split("train")),
+        six_numbers(images.split("train")),
         images.table.cls.iloc[images.split("train")],
     )
 
@@ -1384,12 +1535,18 @@ if has_images:
     numax = images.table.numax.iloc[oscillates].to_numpy()
     said = {
         "highest hump": [power_spectrum_baselines.hump(images, oscillates)],
-        "linear": [linear.predict(images, oscillates).numax],
+        **{
+            name: [linear.predict(images, oscillates).numax]
+            for name, linear in linears.items()
+        },
         "encoder": [r.predict(images, oscillates).numax for r in readers],
     }
     classes = {
-        "six numbers": [simple.predict(plain(image_test))],
-        "linear": [linear.predict(images, image_test).cls],
+        "six numbers": [simple.predict(six_numbers(image_test))],
+        **{
+            name: [linear.predict(images, image_test).cls]
+            for name, linear in linears.items()
+        },
         "encoder": [r.predict(images, image_test).cls for r in readers],
     }
     rows = {}
@@ -1400,6 +1557,9 @@ if has_images:
                 [metrics.mad_std(e) for e in errors]
             ),
             "MAE [dex]": np.array([np.abs(e).mean() for e in errors]),
+            "within 0.05 dex": np.array(
+                [(np.abs(e) < 0.05).mean() for e in errors]
+            ),
         }
     for name, each in classes.items():
         rows[name] = rows.get(name, {}) | {
@@ -1434,7 +1594,9 @@ if has_images:
     )
     for which in "xy":
         figures.plain_ticks(axes[0], which, [30, 50, 100, 200])
-    for axis, name in zip(axes[1:], ("linear", "encoder"), strict=True):
+    for axis, name in zip(
+        axes[1:], ("linear, pixels", "encoder"), strict=True
+    ):
         each = classes[name]
         counted = np.mean(
             [confusion_matrix(truth_cls, x, labels=CLASSES) for x in each], 0
@@ -1461,26 +1623,16 @@ if has_images:
         data="real",
         source="Kepler, quarter 9; held-out stars",
         caption="""**What the images tell.** Left: $\\nu_{\\max}$ as the
-        encoder reads it, with calibrated 80 % intervals. Middle and right:
-        numbers of stars by catalogued class (rows) and found class
-        (columns), the mean over seeds.""",
-        alt="""Predicted against catalogued frequency along the diagonal; two
-        matrices of counts, most on the diagonal.""",
+        encoder reads it, with 80 % intervals (calibrated on the validation
+        stars, which chose its weights, too). Middle and right: numbers of
+        stars by catalogued class (rows) and found class (columns), the mean
+        over seeds.""",
+        alt="""Predicted against catalogued frequency, with intervals and a
+        diagonal; two matrices of counts.""",
     )
 
 # %% tags=["remove-cell"]
 if has_images:
-    for name in ("linear", "encoder"):
-        glue(
-            f"numax_{name}",
-            float(rows[name]["log ν_max, scatter [dex]"].mean()),
-            display=False,
-        )
-        glue(
-            f"class_{name}",
-            float(rows[name]["mean over classes"].mean()),
-            display=False,
-        )
     claims.record(
         "desa.q9.numax_scatter",
         rows["encoder"]["log ν_max, scatter [dex]"],
@@ -1496,35 +1648,74 @@ if has_images:
 
 # %% tags=["hide-input"]
 if has_images:
-    a, b, c, d = (
-        rows[name][key].mean()
-        for key in ("log ν_max, scatter [dex]", "mean over classes")
-        for name in ("linear", "encoder")
-    )
+    held = table.assign(truth=numax)
+    held = held.truth.between(held.numax_lo80, held.numax_hi80).mean()
+    spread = "log ν_max, scatter [dex]"
+    told = {
+        name: f"{rows[name][spread].mean():.3f} dex ({name})"
+        for name in said
+        if name != "encoder"
+    }
+    kinds = {
+        name: f"{rows[name]['mean over classes'].mean():.1%} ({name})"
+        for name in classes
+        if name != "encoder"
+    }
     display(
         Markdown(
-            f"The robust scatter of $\\log\\nu_{{\\max}}$ is {b:.3f} dex "
-            f"against {a:.3f} of the linear model; the rule, "
-            f"{rows['highest hump']['log ν_max, scatter [dex]'][0]:.3f}, is "
-            "sharper than either where it finds the hump, and its mean error "
-            f"is {rows['highest hump']['MAE [dex]'][0]:.3f} because it often "
-            f"does not. Classes are right in {d:.1%} of the cases against "
-            f"{c:.1%}, each class counting alike; six numbers of an image "
-            "alone are enough for "
-            f"{rows['six numbers']['mean over classes'][0]:.1%}."
+            "The robust scatter of $\\log\\nu_{\\max}$ is "
+            f"{rows['encoder'][spread].mean():.3f} dex, against "
+            + ", ".join(told.values())
+            + f"; the mean error {rows['encoder']['MAE [dex]'].mean():.3f} "
+            f"dex, of the rule {rows['highest hump']['MAE [dex]'][0]:.3f}: it "
+            "is within 0.05 dex for "
+            f"{rows['highest hump']['within 0.05 dex'][0]:.0%} of the stars "
+            f"and far off for others. {held:.0%} lie inside the encoder's "
+            "80 % intervals. Classes are right in "
+            f"{rows['encoder']['mean over classes'].mean():.1%} of the cases, "
+            "each class counting alike, against "
+            + ", ".join(kinds.values())
+            + "."
         )
     )
 
 # %% [markdown]
 # ## Goals
 #
-# Set before the run, most of them from prototypes.
+# Set before the run, the first two and the last from a prototype. In its
+# simulation spots lived longer, in rotations, than in ours; what that does to
+# periods is in {numref}`fig-limits`.
 
 # %% tags=["hide-input"]
 published = results["encoder, published"].iloc[0]
+beaten = [
+    results[name]["RMSE [dex]"].mean()
+    - results["encoder"]["RMSE [dex]"].mean()
+    for name in (*light_curve_baselines.METHODS, "boosted trees", "plain CNN")
+]
 goals = [
-    ("RMSE of log P [dex]", "≤ 0.070", published["RMSE [dex]"], 0.070, -1),
-    ("within 10 % [%]", "≥ 66", published["within 10 % [%]"], 66, 1),
+    (
+        "RMSE of log P [dex], published encoder",
+        "≤ 0.070",
+        published["RMSE [dex]"],
+        0.070,
+        -1,
+    ),
+    (
+        "within 10 % [%], published encoder",
+        "≥ 66",
+        published["within 10 % [%]"],
+        66,
+        1,
+    ),
+    (
+        "RMSE of log P below that of the best baseline by [dex], all seeds",
+        "> 0",
+        min(beaten),
+        0,
+        1,
+    ),
+    ("inside the 80 % intervals [%]", "≥ 78", 100 * inside[0], 78, 1),
     (
         "real pieces within 20 %, mean of three stars [%]",
         "≥ 60",
@@ -1576,22 +1767,33 @@ HTML(claims.table("03_light_curve_encoder").to_html(index=False, border=0))
 #   the weights and sees windows of two years. It is built and counted above;
 #   it was not trained.
 # * **The RMSE of 2.61 days**, for both reasons.
+# * **A blind test on real stars.** Four have curves and known periods here,
+#   and the simulation was made to resemble three of them.
 #
 # ## Departures
 #
 # * The loss is the negative cosine.
-# * Views are quarters, not two years: more stars have been seen for so long,
-#   and two processor cores can read them.
+# * Views are of 92 days, not two years: a star watched for one quarter can be
+#   read, and two processor cores suffice.
 # * Autocorrelation and spectrum lie on a logarithmic grid of periods; the
 #   paper's grids are an ablation.
-# * The projector knows at which period a feature lies; the authors average
-#   (an ablation).
-# * The magnitude's normalisation is given without its constant level.
+# * The CNN points at a period; the authors average (an ablation). Between
+#   convolutions stands SiLU where they have sines.
+# * The magnitude's normalisation is given without its constant level. (The
+#   authors' code asks for a normalisation that does not exist and so passes on
+#   the flux as it is.) A quarter of the stars hide their magnitude.
+# * The period is learnt as its logarithm, with noise on the transforms.
 # * The head reads one view: a star with one curve can be asked about.
+# * Agreement is learnt on the stars with periods alone; that it could use all
+#   others is left to chapter 04.
 # * Half of the training views lost their slow variations to the filter that
-#   KEPSEISMIC's curves went through.
-# * A warm-up and a cosine from a learning rate a hundred times the paper's
-#   constant one; BatchNorm's statistics measured anew.
+#   KEPSEISMIC's curves went through. Theirs ran over four years; on our six
+#   months it meets mirrored ends.
+# * A warm-up before the cosine, and a learning rate a hundred times the
+#   paper's; BatchNorm's statistics measured anew. The weights that stay are
+#   those that tell the validation stars' periods best.
+# * Conformal margins have the correction for finite samples, which the
+#   authors' code leaves out.
 #
 # ## Exercises
 #
@@ -1599,8 +1801,8 @@ HTML(claims.table("03_light_curve_encoder").to_html(index=False, border=0))
 # other parameters a folder of its own.)
 #
 # 1. Set `share = 0.9`. Is agreement worth what it costs the period?
-# 2. Train without the filter (`FILTERS = (None,)`) and look at the three real
-#    stars again. Which of them changes, and why that one?
-# 3. Simulate without flicker and granulation (`parts=("spots", "noise",
-#    "telescope", "gaps")` in `light_curve_input.simulated`). Do the intervals
-#    still hold on real curves?
+# 2. Train without the filter (`filters=None` in `simulate`) and look at the
+#    three real stars again. Which of them changes, and why that one?
+# 3. Simulate without granulation, flares and eclipses (`parts=("spots",
+#    "noise", "telescope", "gaps")` in `light_curve_input.simulated`). Do the
+#    intervals still hold on real curves?

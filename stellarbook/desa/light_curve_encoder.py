@@ -6,6 +6,7 @@
 Kamai, Bronstein & Perets (2025), section 3.1.2 and Fig. 1. Shown in chapter 03.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from stellarbook.data.light_curve_channels import VIEW
 from stellarbook.desa import light_curve_input, light_curve_views
 from stellarbook.desa.answers import answers, intervals, load, run, save
 from stellarbook.desa.light_curve_cnn import Peaks, Pooled
-from stellarbook.desa.spectra_encoder import BLOCKS
+from stellarbook.layers.conformer import ConformerBlock, DesaBlock
 from stellarbook.learn.conformal import QUANTILES
 from stellarbook.learn.scales import Labels
 
 FILE = "light_curve_encoder.safetensors"
 LABELS = ("prot",)
 DECADES = Labels([0.0], [1.0], [])  # log10 of days
+BLOCKS = {"conformer": ConformerBlock, "desa": partial(DesaBlock, dense=False)}
 BRANCHES = ("both", "curve", "transforms")
 NORMALISATIONS = ("both", "magnitude", "scores")
 # The authors' widths and depth, and a size for two CPU cores.
@@ -57,7 +59,8 @@ TOKEN = 20  # cadences: 10 hours
 class LightCurveEncoder(nn.Module):
     """Views of a light curve in; features, and quantiles of the rotation period, out.
 
-    Without arguments it has the authors' size. Shapes: B views, L cadences, T values of a
+    Without arguments it has the authors' widths and depth; with ``block="desa"`` also about their
+    number of weights, for their blocks have no dense layers. Shapes: B views, L cadences, T values of a
     transform, D features of a token, F features of a view.
 
     Parameters
@@ -226,8 +229,9 @@ class LightCurveEncoder(nn.Module):
         -------
         pandas.DataFrame
             One row a curve, in their order: ``prot``, days (median); ``prot_lo50, prot_hi50,
-            prot_lo80, prot_hi80``, conformal intervals of 50 and 80 %; ``windows``, how many were
-            read; ``flag``, why a row is NaN (`light_curve_input.prepare_curves`), else empty.
+            prot_lo80, prot_hi80``, conformal intervals of 50 and 80 % (of one window: the median
+            of those of several windows promises nothing); ``windows``, how many were read;
+            ``flag``, why a row is NaN (`light_curve_input.prepare_curves`), else empty.
 
         Notes
         -----

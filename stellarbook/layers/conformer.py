@@ -179,7 +179,8 @@ class DesaBlock(nn.Module):
               y = \mathrm{LN}(x'' + \mathrm{FFN}(x''))
 
     No macaron halves, no gate, a convolution over all features at once, the norms after the sums;
-    half of each head's features are turned. ``d = 2048, heads = 8`` is theirs, eight blocks of it.
+    half of each head's features are turned. ``d = 2048, heads = 8`` is theirs for spectra, eight
+    blocks of it; for light curves ``d = 512, heads = 8, dense=False``, five blocks.
 
     Parameters
     ----------
@@ -188,6 +189,8 @@ class DesaBlock(nn.Module):
         Tokens that the convolution sees; odd.
     dropout : float
         In the dense layer only.
+    dense : bool
+        Without it the block is y = x''.
 
     Raises
     ------
@@ -195,15 +198,15 @@ class DesaBlock(nn.Module):
         As `ConformerBlock`.
     """
 
-    def __init__(self, d: int, heads: int, kernel: int = 3, dropout: float = 0.2):
+    def __init__(self, d: int, heads: int, kernel: int = 3, dropout: float = 0.2, dense=True):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel = {kernel}: an odd one has a middle")
         self.attention = RotaryAttention(d, heads, turned=0.5)
         self.convolution = nn.Conv1d(d, d, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm1d(d)
-        self.dense = FeedForward(d, dropout)
-        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(3))
+        self.dense = FeedForward(d, dropout) if dense else None
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(3 if dense else 2))
 
     def forward(self, x: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
         """(B, L, d) and (B, L) bool, False = padding -> (B, L, d)."""
@@ -211,4 +214,4 @@ class DesaBlock(nn.Module):
         near = x if known is None else x * known[..., None]
         near = F.silu(self.norm(self.convolution(near.transpose(1, 2)))).transpose(1, 2)
         x = self.norms[1](x + near)
-        return self.norms[2](x + self.dense(x))
+        return x if self.dense is None else self.norms[2](x + self.dense(x))
