@@ -1386,7 +1386,7 @@ if survey_files.available("kepler_lightcurves"):
     table = encoder.predict(list(others.values()))
     table.insert(0, "catalogue [d]", pd.to_numeric(pd.Series(known_prot)))
     table.index = [
-        f"{curve.object}, {np.ptp(curve.time):.0f} days"
+        f"{curve.meta['object']}, {np.ptp(curve.time):.0f} days"
         for curve in others.values()
     ]
     display(

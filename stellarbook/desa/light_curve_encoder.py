@@ -60,8 +60,8 @@ class LightCurveEncoder(nn.Module):
     """Views of a light curve in; features, and quantiles of the rotation period, out.
 
     Without arguments it has the authors' widths and depth; with ``block="desa"`` also about their
-    number of weights, for their blocks have no dense layers. Shapes: B views, L cadences, T values of a
-    transform, D features of a token, F features of a view.
+    number of weights, for their blocks have no dense layers. Shapes: B views, L cadences, T values
+    of a transform, D features of a token, F features of a view.
 
     Parameters
     ----------
