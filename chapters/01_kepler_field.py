@@ -58,12 +58,13 @@ import torch
 from IPython.display import display
 from matplotlib.colors import LogNorm
 from myst_nb import glue
-from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+from scipy.ndimage import gaussian_filter1d
 from scipy.stats import ks_2samp
 from stellarbook.data import example_light_curves, kepler_field, light_curves
 from stellarbook.data.cadences import (
     LONG_CADENCE,
     fill_gaps,
+    high_pass,
     on_cadences,
     stitch,
 )
@@ -868,13 +869,6 @@ KICS = (3733735, 10644253, 8006161, 10002792)
 FILTER = 20.0  # days; KEPSEISMIC's header has its own
 
 
-def high_pass(flux, days):
-    """Take two running means off, as KEPSEISMIC's filter does."""
-    n = min(int(days / LONG_CADENCE), flux.shape[-1] // 2)
-    slow = uniform_filter1d(flux, n, axis=-1, mode="reflect")
-    return flux - uniform_filter1d(slow, n, axis=-1, mode="reflect")
-
-
 def observed(kic):
     """Return a real star's filtered curve (N,) in ppm, its pieces, filter."""
     if kic == 10002792:
@@ -892,9 +886,7 @@ def observed(kic):
         pieces = [slice(0, end + 1), slice(begin, len(flux))]
         real, start = np.full(len(flux), np.nan), curve.time[0]
         for piece in pieces:
-            full, good = fill_gaps(flux[piece])
-            part = 1e6 * high_pass(full.numpy() - 1, FILTER)
-            real[piece] = np.where(good, part, np.nan)
+            real[piece] = 1e6 * (high_pass(flux[piece], FILTER) - 1)
         return real, pieces, FILTER, start
     curve = read_light_curve(example_light_curves.path(f"kepseismic_{kic}"))
     real = np.where(curve.mask, np.nan, curve.flux)  # what was filled in
@@ -920,7 +912,7 @@ def copies(kic, real, pieces, days, start, first, number):
         inside = slice(piece.start, min(piece.stop, n))
         flux = curves.flux[:, inside].astype(float)
         flux /= np.median(flux, axis=1, keepdims=True)
-        out[:, inside] = 1e6 * high_pass(flux - 1, days)
+        out[:, inside] = 1e6 * (high_pass(flux, days) - 1)
     out[:, np.isnan(real)] = np.nan
     return out
 
@@ -1169,8 +1161,8 @@ for kic, (truth, ours) in quarters_right.items():
 ratio = [float(sides[kic][0]["sph"][0]) / known.sph[kic] for kic in KICS]
 say("sph_least", min(ratio), "{:.2f}")
 say("sph_most", max(ratio), "{:.2f}")
-full, good = fill_gaps(curves_of[10644253][0])
-again = np.where(good, high_pass(full.numpy(), 20), np.nan)[None]
+again = high_pass(1 + 1e-6 * curves_of[10644253][0], 20)
+again = 1e6 * (again.numpy() - 1)[None]
 say(
     "sph_again",
     np.median(activity(again, known.prot[10644253])) / known.sph[10644253],
