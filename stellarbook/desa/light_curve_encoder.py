@@ -1,5 +1,7 @@
 """DESA's light-curve encoder: a CNN on two transforms, a Conformer on the curve, SimSiam's heads.
 
+::
+
     encoder = LightCurveEncoder.load(folder)
     encoder.predict([read_light_curve(path)])
 

@@ -1,5 +1,7 @@
 """A second, small encoder: from the image of a power spectrum to ν_max and the kind of variable.
 
+::
+
     images = survey_files.load("kepler_q9").labelled(catalogues.measured())
     encoder = PowerSpectrumEncoder(scale=scale_of(images))
     train(encoder, images, steps=300)

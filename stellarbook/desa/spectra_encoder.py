@@ -1,5 +1,7 @@
 """DESA's spectra encoder: a CNN that fills in hidden pixels and a Conformer that reads labels.
 
+::
+
     encoder = SpectraEncoder.load(folder)
     encoder.predict([read_spectrum(path)])
 

@@ -4,6 +4,8 @@ A system brings a model and a *step*: a function that draws what it needs for a 
 the loss. Everything else (order of the stars, schedule, clipping, averaging of weights,
 checkpoints, several GPUs) is here, once, and reads from top to bottom in `fit`.
 
+::
+
     def step(model, index, generator):
         return (model(x[index]) - y[index]).abs().mean()
 

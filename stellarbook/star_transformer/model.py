@@ -1,5 +1,7 @@
 """The star transformer: any numbers of a star in, any numbers out, each with an error.
 
+::
+
     model = StarTransformer.load(folder)
     model.predict(stars[["bprp", "jh"]], ["logg"])
 

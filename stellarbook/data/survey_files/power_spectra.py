@@ -58,6 +58,8 @@ class PowerSpectrumImages:
     def labelled(self, labels: pd.DataFrame) -> "PowerSpectrumImages":
         """Return the same with columns that are looked up by ``kic``, NaN where unknown.
 
+        ::
+
             images.labelled(catalogues.measured())
 
         Parameters
