@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from stellarbook.data import splits, survey_files, xp_apogee
-from stellarbook.desa import SpectraEncoder
+from stellarbook.data import example_light_curves, splits, survey_files, xp_apogee
+from stellarbook.data.kepler_field import catalogues
+from stellarbook.data.readers import read_light_curve
+from stellarbook.desa import LightCurveEncoder, SpectraEncoder
+from stellarbook.desa.light_curve_input import prepare_curves
+from stellarbook.desa.light_curve_training import quantiles
 from stellarbook.learn import metrics
 from stellarbook.learn.checkpoint import load_weights
 from stellarbook.learn.specialist import MLPEnsemble
@@ -47,6 +51,26 @@ def test_the_spectra_encoder_scores_what_the_ledger_says():
         assert found == pytest.approx(said, rel=0.02), label
         inside = truth[label].between(predicted[f"{label}_lo80"], predicted[f"{label}_hi80"])
         assert 0.7 < inside[judged].mean() < 0.9, label
+
+
+@pytest.mark.archives
+def test_the_light_curve_encoder_meets_real_periods_as_often_as_the_ledger_says():
+    encoder = LightCurveEncoder.load(WEIGHTS / "light_curve_encoder")
+    settings = {key: encoder.settings[key] for key in ("length", "kind")}
+    known = catalogues.rotation().set_index("kic").prot
+    shares, pieces = [], 0
+    for kic in (3733735, 8006161, 10644253):
+        record = read_light_curve(example_light_curves.path(f"kepseismic_{kic}"))
+        sample, flags = prepare_curves([record], **settings)
+        assert flags == [""]
+        found = 10 ** quantiles(encoder, sample, device="cpu")[:, 0, 2] / known[kic]
+        shares.append(100 * np.mean(np.abs(found - 1) < 0.2))
+        pieces += len(sample)
+        inside = encoder.predict([record], device="cpu").iloc[0]
+        assert inside.prot_lo80 < inside.prot < inside.prot_hi80
+    # Half precision may carry one piece over the edge.
+    said = ledger()["desa.prot.real_kepseismic"]
+    assert np.mean(shares) == pytest.approx(said, abs=100 / pieces + 1)
 
 
 def ledger():
