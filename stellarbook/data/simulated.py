@@ -105,13 +105,24 @@ def observe(
         return kind(len(flux), generator=generator, device=flux.device, dtype=flux.dtype)
 
     v, error = velocity * draw(torch.randn), velocity_error * draw(torch.randn)
-    if blur:
-        sigma = blur * draw(torch.rand)
-        parts = [blurred(flux[:, s], sigma) for s in contiguous(instrument.wave)]
-        flux = torch.cat(parts, dim=1)
+    flux = widened(instrument, flux, generator, blur)
     extinction = a_v * draw(torch.randn).abs()
     seen = instrument.observe(flux, snr, generator, v, extinction, response)
     return seen, (v + error) / C
+
+
+def widened(
+    instrument: Instrument, flux: torch.Tensor, generator: torch.Generator, blur: float
+) -> torch.Tensor:
+    """Blur spectra (n, pixels), each by its own draw from 0 to ``blur`` pixels, arm by arm.
+
+    0 changes nothing and draws nothing.
+    """
+    if not blur:
+        return flux
+    sigma = blur * torch.rand(len(flux), generator=generator, device=flux.device, dtype=flux.dtype)
+    parts = [blurred(flux[:, s], sigma) for s in contiguous(instrument.wave)]
+    return torch.cat(parts, dim=1)
 
 
 def blurred(flux: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

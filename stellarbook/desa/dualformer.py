@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from stellarbook.desa import dual_loss, eigenspace
 from stellarbook.layers.conformer import rotary
@@ -92,7 +93,7 @@ class DualAttention(nn.Module):
         q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         t = self.turned
         q, k = (torch.cat([rotary(y[..., :t]), y[..., t:]], dim=-1) for y in (q, k))
-        return q, k, v
+        return q, k, v.contiguous()  # a view would keep all three alive
 
 
 def attend(q, k, v):
@@ -104,6 +105,29 @@ def attend(q, k, v):
         return F.scaled_dot_product_attention(q, k, v)
 
 
+class Dense(nn.Sequential):
+    """LayerNorm, Linear to 8 d, GELU, LayerNorm, Dropout, Linear back (the authors' code).
+
+    The wide activations are not kept for the gradient but computed again: they would take most of
+    the memory.
+    """
+
+    def __init__(self, d, dropout):
+        super().__init__(
+            nn.LayerNorm(d),
+            nn.Linear(d, 8 * d),
+            nn.GELU(),
+            nn.LayerNorm(8 * d),
+            nn.Dropout(dropout),
+            nn.Linear(8 * d, d),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x):
+        """(B, L, d) -> (B, L, d)."""
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
 class DualBlock(nn.Module):
     """Pre-norm: `DualAttention`, then for each sequence a dense layer of 8 d hidden units."""
 
@@ -111,7 +135,7 @@ class DualBlock(nn.Module):
         super().__init__()
         self.attention = DualAttention(d, heads, attention)
         self.before = nn.ModuleList(nn.LayerNorm(d) for _ in range(2))
-        self.dense = nn.ModuleList(_dense(d, dropout) for _ in range(2))
+        self.dense = nn.ModuleList(Dense(d, dropout) for _ in range(2))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x1, x2):
@@ -321,16 +345,3 @@ class DualFormer(nn.Module):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not hold a DualFormer ({error})") from error
         return model.eval()
-
-
-def _dense(d, dropout):
-    """LayerNorm, Linear to 8 d, GELU, LayerNorm, Dropout, Linear back (the authors' code)."""
-    return nn.Sequential(
-        nn.LayerNorm(d),
-        nn.Linear(d, 8 * d),
-        nn.GELU(),
-        nn.LayerNorm(8 * d),
-        nn.Dropout(dropout),
-        nn.Linear(8 * d, d),
-        nn.Dropout(dropout),
-    )
