@@ -1,5 +1,6 @@
 """Archives: fetched once, checked, continued, distilled once; never a half file posing as whole."""
 
+import dataclasses
 import errno
 import hashlib
 import http.server
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 import threading
 import zipfile
@@ -107,6 +109,21 @@ def test_fetch_downloads_once_and_reads(index):
     assert len(index.requests) == asked, "a sound copy is not fetched again"
     assert len(archives.read("fake", "fake_stars/data.bin")) == 700_000
     assert not part(index).exists()
+
+
+def test_an_sdist_is_read_too(index, tmp_path, monkeypatch):
+    path = archives.cache() / "archives" / "fake_stars-1.0.tar.gz"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "data.csv").write_text("teff\n5772\n")
+    with tarfile.open(path, "w:gz") as sdist:
+        sdist.add(tmp_path / "data.csv", "fake_stars-1.0/α data.csv")
+    pinned = dataclasses.replace(
+        archives.ARCHIVES["fake"], file=path.name, sha256=archives.sha256(path)
+    )
+    monkeypatch.setitem(archives.ARCHIVES, "fake", pinned)
+    assert archives.read("fake", "fake_stars-1.0/α data.csv") == b"teff\n5772\n"
+    with pytest.raises(KeyError, match="missing"):
+        archives.read("fake", "fake_stars-1.0/missing.csv")
 
 
 def test_broken_connection_is_continued_within_one_fetch(index):

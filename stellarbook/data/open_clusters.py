@@ -87,12 +87,12 @@ def effective_temperature(bprp0: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    bprp0 : float
-        (BP−RP)0, mag, any shape.
+    bprp0 : float, any shape
+        (BP−RP)0, mag.
 
     Returns
     -------
-    float
+    float, the same shape
         K; NaN where the colour is missing or outside 0.55–3.25.
     """
     bprp0 = np.asarray(bprp0, float)
@@ -143,16 +143,15 @@ def _members(cluster: str) -> pd.DataFrame:
     table, reference = TABLES[cluster]
     rows = _csv(f"{DATA}/interim/{table}.csv")
     rows = rows[rows["Prot"] > 0]
-    excess = REDDENING * CLUSTERS[cluster][3]
-    name = cluster if cluster == "α Per" else cluster.replace(" ", "-")
+    excess, name = REDDENING * CLUSTERS[cluster][3], cluster.replace(" ", "-")
     if cluster == "α Per":
+        name = cluster
         observed, intrinsic = (
             rows[f"phot_bp_mean_mag{s}"] - rows[f"phot_rp_mean_mag{s}"] for s in ("", "_0")
         )
         excess = DR2_OVER_DR3 * (observed - intrinsic)
     chosen = _csv(f"{DATA}/interim/slow_sequence_manual_selection/{name}_slow_sequence.csv")
-    # A star and its period, for some stars have two.
-    stars, slow = (
+    stars, slow = (  # by the period too: some stars have two
         pd.MultiIndex.from_arrays([t["dr3_source_id"], t["Prot"].round(4)]) for t in (rows, chosen)
     )
     return pd.DataFrame(
