@@ -61,11 +61,10 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from IPython.display import HTML, display
+from IPython.display import HTML
 from matplotlib.colors import Normalize
 from myst_nb import glue
 from sklearn.linear_model import RidgeCV
-from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import StandardScaler
 from stellarbook.data import kepler_field
 from stellarbook.data.kepler_field.classes import CLASSES
@@ -162,7 +161,12 @@ for name, part in (("train", train), ("val", val), ("test", test)):
         f"{name}: {len(part)} spectra of {len(part.ids.unique())} simulated"
         f" stars"
     )
-print("tokens:", *tuple(whole.spectra.shape[1:]), "and", *whole.light_curve[0].shape)
+print(
+    "tokens:",
+    *tuple(whole.spectra.shape[1:]),
+    "and",
+    *whole.light_curve[0].shape,
+)
 
 # %% [markdown]
 # The conditional labels are what surveys would report of these stars, with
@@ -354,7 +358,9 @@ VARIANTS = {
 }
 variants = {
     name: [
-        learn("DualFormer", f"{name.replace(' ', '-')}-{n}", n, **plain | changes)
+        learn(
+            "DualFormer", f"{name.replace(' ', '-')}-{n}", n, **plain | changes
+        )
         for n in seeds
     ]
     for name, changes in VARIANTS.items()
@@ -413,6 +419,7 @@ figures.show(
     with A and its transpose and with A twice; sorted standard deviations of
     the projected features, far below one with the paper's loss.""",
 )
+
 
 # %% tags=["remove-cell"]
 def last(name):
@@ -513,7 +520,10 @@ glue("all_rank", len(values), display=False)
 # %%
 z = {
     name: [
-        {part: features(model, rows) for part, rows in (("train", train), ("test", test))}
+        {
+            part: features(model, rows)
+            for part, rows in (("train", train), ("test", test))
+        }
         for model, _ in models
     ]
     for name, models in trained.items()
@@ -539,7 +549,11 @@ readers = {
 }
 unlabelled = pd.DataFrame(
     [
-        told(features(m, train, labels=False), features(m, test, labels=False), test)
+        told(
+            features(m, train, labels=False),
+            features(m, test, labels=False),
+            test,
+        )
         for m, _ in variants["no labels"]
     ]
 )
@@ -574,6 +588,7 @@ for name in ("DualFormer", "labels alone"):
 
 # %% [markdown]
 # ### Pictures of the spaces
+
 
 # %%
 def umap(x, number):
@@ -752,7 +767,9 @@ for axis, name, (spectra_only, curve_only) in zip(
     index = np.arange(len(spectra_only))
     ruled = curve_only < spectra_only
     shares[name] = float(ruled.mean())
-    axis.plot(index, spectra_only, color=figures.PALETTE[1], label="spectrum alone")
+    axis.plot(
+        index, spectra_only, color=figures.PALETTE[1], label="spectrum alone"
+    )
     axis.plot(index, curve_only, color="0.5", label="light curve alone")
     axis.plot(
         index[ruled],
