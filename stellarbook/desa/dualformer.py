@@ -273,6 +273,10 @@ class DualFormer(nn.Module):
         a = self.a.weight
         return Dual(z1, z2, z1 @ a.T, z2 @ (a if self.settings["transpose"] else a.T))
 
+    def project(self, spectra_tokens, light_curve_tokens, labels=None):
+        """(B, L1, W1), (B, L2, W2) and (B, labels) -> p1 and p2, (B, D) each."""
+        return self(spectra_tokens, light_curve_tokens, labels)[2:]
+
     def loss(self, spectra_tokens, light_curve_tokens, labels=None, ids=None, **weights):
         """`dual_loss.total` of a batch, a dict with "loss", "dual", "covariance", "variance".
 

@@ -1,0 +1,210 @@
+"""Fine-tuning an aligner, or one tower alone, on what no label told it: companions, ages.
+
+A small Transformer reads the projected features as a sequence of scalars and answers; everything
+learns (Kamai, Bronstein & Perets 2025, sections 6.3 and 6.4). Shown in chapter 05.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stellarbook.desa.alignment_baselines import Towers
+from stellarbook.desa.answers import run
+from stellarbook.learn.checkpoint import fingerprint
+from stellarbook.learn.conformal import QUANTILES, known_pinball
+from stellarbook.learn.fit import fit
+from stellarbook.learn.optim import cosine
+from stellarbook.learn.processes import pick_device
+
+PAPER = {"width": 64, "layers": 8, "heads": 4}  # of the head, the authors' code
+SMALL = {"width": 32, "layers": 2, "heads": 2}
+
+
+class Alone(Towers):
+    """One modality's tower: what an encoder knows without the other.
+
+    Parameters
+    ----------
+    which : int
+        0 for spectra, 1 for light curves.
+    **sizes
+        Of `Towers`.
+
+    Notes
+    -----
+    It is as wide and deep as the towers of the others; of the other modality it sees zeros, and
+    that modality's tower does not learn. Shown in chapter 05.
+    """
+
+    def __init__(self, which, **sizes):
+        super().__init__(**sizes)
+        if which not in (0, 1):
+            raise ValueError(f"which is {which!r}: expected 0, spectra, or 1, light curves")
+        self.which = which
+
+    def project(self, spectra, light_curve, labels=None):
+        """(B, L1, W1), (B, L2, W2) and (B, labels) -> a tuple of one (B, D / 2) tensor."""
+        inputs = [spectra, light_curve]
+        inputs[1 - self.which] = torch.zeros_like(inputs[1 - self.which])
+        return (super().project(*inputs, labels)[self.which],)
+
+
+class Finetuned(nn.Module):
+    """An aligner and a head that answers.
+
+    Parameters
+    ----------
+    backbone : module with ``project``
+        `DualFormer`, a model of `alignment_baselines`, or `Alone`.
+    size : int
+        Features that its projections have, together.
+    out : int
+        Numbers that the head gives.
+    width, layers, heads : int
+        Of the head's Transformer.
+    dropout : float
+
+    Notes
+    -----
+    Each scalar has an embedding of its own: a sequence of scalars does not say by itself which
+    feature is which. Shown in chapter 05.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        size,
+        out,
+        *,
+        width=PAPER["width"],
+        layers=PAPER["layers"],
+        heads=PAPER["heads"],
+        dropout=0.1,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.scale = nn.Parameter(torch.randn(size, width) * width**-0.5)
+        self.place = nn.Parameter(torch.randn(size, width) * width**-0.5)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
+
+    def forward(self, spectra, light_curve, labels=None):
+        """(B, L1, W1), (B, L2, W2) and (B, labels) -> (B, out)."""
+        features = torch.cat(self.backbone.project(spectra, light_curve, labels), dim=1)
+        x = features[..., None] * self.scale + self.place  # (B, size, width)
+        return self.out(self.layers(x).mean(dim=1))
+
+
+def cross_entropy(answer, truth):
+    """(B, 1) logits and (B, 1) of 0 and 1 -> the mean over stars, ()."""
+    return F.binary_cross_entropy_with_logits(answer, truth)
+
+
+def quantile_loss(answer, truth):
+    """(B, labels · levels) and (B, labels) -> the pinball loss at `QUANTILES`, ()."""
+    found = answer.unflatten(1, (truth.shape[1], len(QUANTILES)))
+    return known_pinball(truth, found).mean()
+
+
+def finetune(
+    model,
+    train,
+    truth,
+    val,
+    val_truth,
+    loss,
+    *,
+    steps,
+    batch_size=64,
+    lr=5e-4,
+    weight_decay=1e-2,
+    labels=True,
+    seed=0,
+    device="auto",
+    **others,
+):
+    """Train all weights in place; the best validated ones stay.
+
+    Parameters
+    ----------
+    model : Finetuned
+    train, val : Pairs
+        Of different stars.
+    truth, val_truth : (n, k) tensor
+        What is learnt, one row a row of the pairs.
+    loss : callable
+        `cross_entropy` or `quantile_loss`.
+    labels : bool
+        Whether the model is given the conditional labels.
+    steps, batch_size, lr, weight_decay, seed, device, **others
+        Of `stellarbook.learn.fit.fit`.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If a star is in both samples, or rows and truths differ in number. As `fit`, too.
+    CheckpointError
+        If the checkpoint is of other data or settings, or began with other weights.
+
+    Notes
+    -----
+    Shown in chapter 05.
+    """
+    if both := set(train.ids.tolist()) & set(val.ids.tolist()):
+        raise ValueError(f"{len(both)} stars are in both samples, {min(both)} for one")
+    for part, y in ((train, truth), (val, val_truth)):
+        if len(part) != len(y):
+            raise ValueError(f"{len(part)} rows and {len(y)} truths: expected as many")
+    device = pick_device(device)
+
+    def tensors(part, y):
+        known = part.labels if labels else torch.full_like(part.labels, torch.nan)
+        return tuple(x.to(device) for x in (part.spectra, part.light_curve, known, y.float()))
+
+    inputs, held = tensors(train, truth), tensors(val, val_truth)
+
+    def judged(model, x1, x2, known, y):
+        with torch.autocast(device.type, enabled=False):
+            return loss(model(x1.float(), x2.float(), known).float(), y)
+
+    def step(model, index, generator):
+        return judged(model, *(x[index] for x in inputs))
+
+    def validate(model):
+        parts = list(zip(*(x.split(256) for x in held), strict=True))
+        total = sum(float(judged(model, *part)) * len(part[0]) for part in parts)
+        return total / len(val)
+
+    return fit(
+        model,
+        step,
+        len(train),
+        steps=steps,
+        batch_size=min(batch_size, len(train)),
+        lr=lr,
+        weight_decay=weight_decay,
+        schedule=cosine(warmup=min(100, steps // 10)),
+        validate=validate,
+        seed=seed,
+        device=device,
+        configuration={
+            "labels": labels,
+            "loss": loss.__name__,
+            "data": fingerprint(*inputs, *held),
+            "start": fingerprint(*model.state_dict().values()),
+        },
+        **others,
+    )
+
+
+def answers(model, pairs, *, labels=True, batch_size=256, device="auto"):
+    """What a model says of pairs, (n, out) array, in eval mode."""
+    inputs = (pairs.spectra, pairs.light_curve) + ((pairs.labels,) if labels else ())
+    return run(model, model, inputs, batch_size, device)

@@ -1,0 +1,79 @@
+"""Heads on aligners: what they read, what learns, and that they can learn."""
+
+import numpy as np
+import pytest
+import torch
+from test_alignment import SIZES, TRAINING, inputs, make, pairs
+
+from stellarbook.desa import DualFormer, finetuning
+from stellarbook.desa.alignment_baselines import VICReg
+from stellarbook.desa.finetuning import Alone, Finetuned, finetune
+from stellarbook.learn.conformal import QUANTILES, pinball
+
+HEAD = {"width": 8, "layers": 1, "heads": 2}
+
+
+def head(kind=DualFormer, out=1, **options):
+    backbone = make(kind, **options)
+    size = sum(x.shape[1] for x in backbone.project(*inputs(3)))
+    torch.manual_seed(0)
+    return Finetuned(backbone, size, out, **HEAD)
+
+
+@pytest.mark.parametrize("kind", [DualFormer, VICReg])
+def test_a_head_reads_both_projections_and_knows_which_feature_is_which(kind):
+    model = head(kind).eval()
+    assert model.place.shape[0] == (36 if kind is DualFormer else 18)
+    x1, x2, y = inputs()
+    answer = model(x1, x2, y)
+    assert answer.shape == (6, 1)
+    for other in ((x1 + 1, x2, y), (x1, x2 + 1, y), (x1, x2, y + 1)):
+        assert not torch.allclose(model(*other), answer)
+    # Swapped features are another star.
+    order = torch.randperm(len(model.place), generator=torch.Generator().manual_seed(0))
+    project = model.backbone.project
+    model.backbone.project = lambda *x: (torch.cat(project(*x), dim=1)[:, order],)
+    assert not torch.allclose(model(x1, x2, y), answer)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_tower_alone_does_not_see_the_other_modality(which):
+    torch.manual_seed(0)
+    model = Alone(which, **SIZES).eval()
+    x = list(inputs())
+    (before,) = model.project(*x)
+    x[1 - which] = x[1 - which] + 1
+    assert torch.equal(model.project(*x)[0], before)
+    x[which] = x[which] + 1
+    assert not torch.allclose(model.project(*x)[0], before)
+    with pytest.raises(ValueError, match="which is 2"):
+        Alone(2, **SIZES)
+
+
+def test_losses_by_hand():
+    answer, truth = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [0.0]])
+    expected = (np.log(2) + np.log(1 + np.exp(2))) / 2
+    assert float(finetuning.cross_entropy(answer, truth)) == pytest.approx(expected)
+    found, age = torch.randn(4, 2 * len(QUANTILES)), torch.randn(4, 2)
+    by_hand = pinball(age, found.reshape(4, 2, len(QUANTILES))).sum(dim=-1).mean()
+    assert float(finetuning.quantile_loss(found, age)) == pytest.approx(float(by_hand))
+
+
+@pytest.mark.parametrize("kind", [DualFormer, VICReg])
+def test_what_a_token_says_is_learnt(kind):
+    train, val = pairs(200), pairs(60, 1000, 1)
+    truth, held = ((p.spectra.mean(dim=(1, 2))[:, None] > 0).float() for p in (train, val))
+    model = head(kind, dropout=0.0)
+    options = TRAINING | {"steps": 150, "batch_size": 32, "validate_every": 30}
+    finetune(model, train, truth, val, held, finetuning.cross_entropy, lr=3e-3, **options)
+    found = finetuning.answers(model, val, device="cpu")
+    assert ((found > 0) == held.numpy()).mean() > 0.8
+
+
+def test_rows_without_a_truth_and_stars_on_both_sides_are_refused():
+    train, val, y = pairs(20), pairs(10, 100, 1), torch.zeros(20, 1)
+    loss = finetuning.cross_entropy
+    with pytest.raises(ValueError, match="20 rows and 19 truths"):
+        finetune(head(), train, y[:19], val, y[:10], loss, **TRAINING)
+    with pytest.raises(ValueError, match="10 stars are in both samples, 5 for one"):
+        finetune(head(), train, y, pairs(10, 5, 1), y[:10], loss, **TRAINING)
