@@ -116,6 +116,7 @@ figures.style()
 pd.set_option("display.precision", 3)
 SIZES = {"small": SMALL if kind == "log" else HALVING, "paper": PAPER}
 LENGTH = SIZES[size]["length"]
+NORMS = 4000  # stars that BatchNorm's statistics are measured on
 place = chapters.run_folder() / "checkpoints" / "03_light_curve_encoder"
 
 # %% [markdown]
@@ -362,7 +363,9 @@ def learn(name, model, steps, number=seed, data=(train, val), **changes):
         progress=name,
         **options,
     )
-    light_curve_training.measure_norms(model, data[0], device=device)
+    light_curve_training.measure_norms(
+        model, data[0], most=NORMS, device=device
+    )
     return history
 
 
@@ -1041,12 +1044,13 @@ for key, which in (("brief", brief), ("lasting", lasting)):
 #
 # Short trainings, {glue:text}`ablation_steps` steps, that differ in one thing
 # from the first. So short, they rank gross effects only (and on the other axes
-# with one seed). With λ = 0 no label
-# is used in the training; its features are then judged by ridge regression, as
-# are those of the others, on the labels of the same training stars; so are
-# those of an encoder that was never trained. Without the stopped gradient
-# SimSiam is free to collapse: to one point (the spread of the features is
-# then zero), or to few directions (their effective rank falls).
+# with one seed); they are judged on {glue:text}`n_judged:,.0f` test stars.
+# With λ = 0 no label is used in the training; its features are then judged by
+# ridge regression, as are those of the others, on the labels of
+# {glue:text}`n_fitted:,.0f` of the training stars; so are those of an encoder
+# that was never trained. Without the stopped gradient SimSiam is free to
+# collapse: to one point (the spread of the features is then zero), or to few
+# directions (their effective rank falls).
 
 
 # %%
@@ -1099,7 +1103,9 @@ def rank(z):
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-known_few = few_train.labels.numpy()[:, 0]
+FITTED, JUDGED = slice(0, 2000), slice(0, 1000)  # training and test stars
+known_few = few_train.labels.numpy()[FITTED, 0]
+truth_few = truth[JUDGED]
 rows = []
 for name, (of_model, of_training, data) in cases.items():
     # A view of every lag and frequency takes ten times as long: one seed.
@@ -1107,7 +1113,9 @@ for name, (of_model, of_training, data) in cases.items():
         model = fresh(n, **of_model)
         key = "".join(c if c.isalnum() else "-" for c in name)
         if of_training is None:
-            light_curve_training.measure_norms(model, data[0], device=device)
+            light_curve_training.measure_norms(
+                model, data[0], most=NORMS, device=device
+            )
         else:
             learn(
                 f"ablation-{key}-{n}",
@@ -1119,15 +1127,18 @@ for name, (of_model, of_training, data) in cases.items():
             )
         z, z_test = (
             light_curve_training.embed(model, part)
-            for part in (data[0], data[2])
+            for part in (data[0][FITTED], data[2][JUDGED])
         )
+        answer = predict(model, data[2][JUDGED])
         ridge = RidgeCV(np.logspace(-3, 3, 7)).fit(z, known_few)
         rows.append(
             {
                 "case": name,
                 "seed": n,
-                "head": scores(predict(model, data[2]))["RMSE [dex]"],
-                "ridge": scores(ridge.predict(z_test))["RMSE [dex]"],
+                "head": scores(answer, truth_few)["RMSE [dex]"],
+                "ridge": scores(ridge.predict(z_test), truth_few)[
+                    "RMSE [dex]"
+                ],
                 "spread": light_curve_training.embedding_spread(z_test),
                 "rank": rank(z_test),
             }
@@ -1194,6 +1205,8 @@ for key, case in (
     for column in MEASURES:
         glue(f"ab_{key}_{column}", float(mean_of[column][case]), display=False)
 glue("ablation_steps", ablation_steps, display=False)
+glue("n_fitted", len(known_few), display=False)
+glue("n_judged", len(truth_few), display=False)
 
 # %% [markdown]
 # In so few steps the RMSE of the logarithm is {glue:text}`ab_ours_head:.3f`
