@@ -149,6 +149,7 @@ def benchmarks(root=chapters.ROOT):
         "benchmarks": [
             {"name": bench["name"]}
             | {"stats": {key: bench["stats"][key] for key in ("median", "iqr", "rounds")}}
+            | ({"extra": extra} if (extra := bench.get("extra_info")) else {})
             for bench in made["benchmarks"]
         ],
     }
