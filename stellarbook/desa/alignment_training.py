@@ -61,10 +61,8 @@ def align(
     Departures: a cosine from a higher learning rate, after a warm-up: the training is short.
     Shown in chapter 04.
     """
-    if len(both := set(train.ids.tolist()) & set(val.ids.tolist())):
-        raise ValueError(f"{len(both)} stars are in both samples, {min(both)} for one")
     device, weights = pick_device(device), weights or {}
-    inputs, held = (_tensors(part, labels, device) for part in (train, val))
+    inputs, held = tensors(train, val, labels, device)
     clean = getattr(model, "clean", False)
     stars = _Stars(train.ids, device) if clean else None
     configuration = {"labels": labels, "weights": weights, "clean": clean}
@@ -160,6 +158,19 @@ class _Stars:
         share = torch.rand(len(stars), generator=generator, device=stars.device)
         some = (share * self.counts[stars]).long()
         return self.order[self.first[stars] + some.minimum(self.counts[stars] - 1)]
+
+
+def tensors(train, val, labels, device):
+    """Tokens of both kinds, labels (NaN if they are not to be told) and ids, of two samples.
+
+    Raises
+    ------
+    ValueError
+        If a star is in both samples, or tokens are not finite.
+    """
+    if both := set(train.ids.tolist()) & set(val.ids.tolist()):
+        raise ValueError(f"{len(both)} stars are in both samples, {min(both)} for one")
+    return tuple(_tensors(part, labels, device) for part in (train, val))
 
 
 def _tensors(pairs, labels, device):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stellarbook.desa.alignment_baselines import Towers
+from stellarbook.desa.alignment_training import tensors
 from stellarbook.desa.answers import run
 from stellarbook.learn.checkpoint import fingerprint
 from stellarbook.learn.conformal import QUANTILES, known_pinball
@@ -149,7 +150,8 @@ def finetune(
     Raises
     ------
     ValueError
-        If a star is in both samples, or rows and truths differ in number. As `fit`, too.
+        If a star is in both samples, tokens are not finite, or rows and truths differ in number.
+        As `fit`, too.
     CheckpointError
         If the checkpoint is of other data or settings, or began with other weights.
 
@@ -157,18 +159,15 @@ def finetune(
     -----
     Shown in chapter 05.
     """
-    if both := set(train.ids.tolist()) & set(val.ids.tolist()):
-        raise ValueError(f"{len(both)} stars are in both samples, {min(both)} for one")
     for part, y in ((train, truth), (val, val_truth)):
         if len(part) != len(y):
             raise ValueError(f"{len(part)} rows and {len(y)} truths: expected as many")
     device = pick_device(device)
 
-    def tensors(part, y):
-        known = part.labels if labels else torch.full_like(part.labels, torch.nan)
-        return tuple(x.to(device) for x in (part.spectra, part.light_curve, known, y.float()))
-
-    inputs, held = tensors(train, truth), tensors(val, val_truth)
+    inputs, held = (
+        (*part[:3], y.to(device).float())  # without ids
+        for part, y in zip(tensors(train, val, labels, device), (truth, val_truth), strict=True)
+    )
 
     def judged(model, x1, x2, known, y):
         with torch.autocast(device.type, enabled=False):
