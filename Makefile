@@ -61,6 +61,7 @@ tolerances: data  ## measure the references of one chapter's checks: ten quick r
 	$(PY) tests/regression/measure.py $(CHAPTER)
 
 bench: data  ## benchmarks, into book/benchmarks.json
+	mkdir -p _build
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=_build/benchmarks.json
 	$(PY) -m stellarbook.report.publish benchmarks
 
