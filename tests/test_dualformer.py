@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stellarbook.desa import DualFormer, dual_loss, eigenspace
+from stellarbook.desa import DualFormer, dual_loss, dualformer, eigenspace
 from stellarbook.desa.dualformer import SMALL, Dual, DualAttention, attend
 from stellarbook.layers.conformer import rotary
 from stellarbook.learn.checkpoint import CheckpointError
@@ -87,6 +87,22 @@ def test_self_attention_keeps_the_modalities_apart_and_cross_attention_does_not(
         z1, _ = model.trunk(x1, x2, y)
         other, _ = model.trunk(x1, x2.flip(0) + 1, y)
         assert torch.equal(z1, other) is not meets
+
+
+def test_long_sequences_are_computed_in_pieces_with_the_same_result(monkeypatch):
+    torch.manual_seed(0)
+    dense = dualformer.Dense(8, dropout=0.0)
+    x = torch.randn(3, 11, 8, requires_grad=True)
+    found = {}
+    for name, long in (("whole", 11), ("pieces", 4)):
+        monkeypatch.setattr(dualformer, "LONG", long)
+        out = dense(x)
+        out.square().sum().backward()
+        found[name] = [out.detach(), x.grad, *(w.grad for w in dense.parameters())]
+        x.grad = None
+        dense.zero_grad()
+    for a, b in zip(*found.values(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_star_does_not_see_the_others_of_its_batch():

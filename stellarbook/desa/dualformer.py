@@ -27,6 +27,7 @@ FILE = "dualformer.safetensors"
 LABELS = ("teff", "logg", "feh", "prot", "radius", "ruwe")  # section 6.2
 ATTENTIONS = ("both", "self", "cross")
 PAPER = {"d": 256, "blocks": 4, "heads": 8, "labels": len(LABELS)}
+LONG = 512  # tokens
 SMALL = {"d": 64, "blocks": 2, "heads": 4}
 
 
@@ -108,8 +109,8 @@ def attend(q, k, v):
 class Dense(nn.Sequential):
     """LayerNorm, Linear to 8 d, GELU, LayerNorm, Dropout, Linear back (the authors' code).
 
-    The wide activations are not kept for the gradient but computed again: they would take most of
-    the memory.
+    Of sequences longer than `LONG` the wide activations, which would take most of the memory, are
+    not kept for the gradient but computed again, piece by piece.
     """
 
     def __init__(self, d, dropout):
@@ -125,7 +126,12 @@ class Dense(nn.Sequential):
 
     def forward(self, x):
         """(B, L, d) -> (B, L, d)."""
-        return checkpoint(super().forward, x, use_reentrant=False)
+        if x.shape[1] <= LONG:
+            return super().forward(x)
+        pieces = x.flatten(0, 1).split(LONG)  # a token is read for itself
+        again = super().forward
+        done = [checkpoint(again, piece, use_reentrant=False) for piece in pieces]
+        return torch.cat(done).view_as(x)
 
 
 class DualBlock(nn.Module):

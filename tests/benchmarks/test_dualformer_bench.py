@@ -1,6 +1,9 @@
 """A step of DualFormer on the authors' sequences of scalars, both ways to attend."""
 
+import multiprocessing
 import resource
+from concurrent.futures import ProcessPoolExecutor
+from unittest import mock
 
 import pytest
 import torch
@@ -16,23 +19,36 @@ def materialised(q, k, v):
     return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
 
 
-@pytest.mark.parametrize("attention", ["scaled_dot_product", "materialised"])
-def test_dualformer_step(benchmark, monkeypatch, attention):
-    """The first is asked to be 2.5 times as fast as the second, with a fifth of its memory.
+# As one would write it: neither scores nor the dense layers' activations are computed again.
+WAYS = {"scaled_dot_product": {}, "materialised": {"attend": materialised, "LONG": max(TOKENS)}}
 
-    ``peak_mb`` is how far the process grew: run each in a process of its own to compare.
-    """
+
+def prepared():
+    """What does one step."""
     torch.manual_seed(0)
-    if attention == "materialised":
-        monkeypatch.setattr(dualformer, "attend", materialised)
     model = DualFormer(dropout=0.0)
     x, y = (torch.randn(BATCH, n) for n in TOKENS)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def step():
         model.zero_grad()
         model.loss(x, y)["loss"].backward()
 
-    benchmark.pedantic(step, rounds=3, warmup_rounds=1)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    benchmark.extra_info["peak_mb"] = (after - before) / 2**10
+    return step
+
+
+def grown(way):
+    """By how many MB a process grows in a step."""
+    with mock.patch.multiple(dualformer, **WAYS[way]):
+        step = prepared()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        step()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_dualformer_step(benchmark, way):
+    """The first is asked to be 2.5 times as fast as the second, with a fifth of its memory."""
+    with mock.patch.multiple(dualformer, **WAYS[way]):
+        benchmark.pedantic(prepared(), rounds=3, warmup_rounds=1)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+        benchmark.extra_info["peak_mb"] = alone.submit(grown, way).result()
