@@ -40,6 +40,25 @@ def test_summaries_are_what_the_heads_last_layer_reads():
 
 
 @pytest.mark.archives
+def test_scalars_are_the_summaries_and_magnitudes_are_told():
+    field, (spectra, curves) = kepler_field.load(40, 3), encoders()
+    some = field.visits[field.visits.source_id.isin(field.table.source_id[:5])]
+    scale = pairs.scale_of(field.table)
+    options = {"device": "cpu", "progress": False}
+    made = pairs.of_field(field.table, some, spectra, curves, scale, **options)
+    scalar = pairs.scalars(made, spectra, curves)
+    assert scalar.spectra.shape == (len(made), spectra.settings["head"], 1)
+    assert scalar.light_curve.shape == (len(made), curves.settings["features"], 1)
+    flat = scalar.spectra[..., 0].float()
+    answer = spectra.head[-1](flat).unflatten(1, (3, 5))
+    assert answer.isfinite().all() and flat.std() > 0
+    brighter = field.table.assign(sdss_g_abs=field.table.sdss_g_abs - 3)
+    other = pairs.of_field(brighter, some, spectra, curves, scale, **options)
+    assert torch.equal(other.spectra, made.spectra)
+    assert not torch.equal(other.light_curve, made.light_curve)
+
+
+@pytest.mark.archives
 def test_pairs_of_the_field():
     field = kepler_field.load(60, 3)
     some = field.visits[field.visits.source_id.isin(field.table.source_id[:12])]

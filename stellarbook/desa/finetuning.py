@@ -22,32 +22,35 @@ SMALL = {"width": 32, "layers": 2, "heads": 2}
 
 
 class Alone(Towers):
-    """One modality's tower: what an encoder knows without the other.
+    """What an encoder knows without the other: both towers read the same modality.
+
+    So it is as large as the models of both, and all of it learns.
 
     Parameters
     ----------
     which : int
         0 for spectra, 1 for light curves.
+    spectra, light_curve : int
+        Width of the tokens of each kind.
     **sizes
-        Of `Towers`.
+        Others of `Towers`.
 
     Notes
     -----
-    It is as wide and deep as the towers of the others; of the other modality it sees zeros, and
-    that modality's tower does not learn. Shown in chapter 05.
+    Shown in chapter 05.
     """
 
-    def __init__(self, which, **sizes):
-        super().__init__(**sizes)
+    def __init__(self, which, *, spectra=1, light_curve=1, **sizes):
         if which not in (0, 1):
             raise ValueError(f"which is {which!r}: expected 0, spectra, or 1, light curves")
+        width = (spectra, light_curve)[which]
+        super().__init__(spectra=width, light_curve=width, **sizes)
         self.which = which
 
     def project(self, spectra, light_curve, labels=None):
-        """(B, L1, W1), (B, L2, W2) and (B, labels) -> a tuple of one (B, D / 2) tensor."""
-        inputs = [spectra, light_curve]
-        inputs[1 - self.which] = torch.zeros_like(inputs[1 - self.which])
-        return (super().project(*inputs, labels)[self.which],)
+        """(B, L1, W1), (B, L2, W2) and (B, labels) -> two tensors (B, D / 2)."""
+        x = (spectra, light_curve)[self.which]
+        return super().project(x, x, labels)
 
 
 class Finetuned(nn.Module):

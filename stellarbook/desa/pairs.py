@@ -4,7 +4,7 @@ A row is one spectrum (a visit) with its star's light curve: a star with several
 rows, which share the curve. *Simulated stars.* Shown in chapter 04.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from stellarbook.data import splits
 from stellarbook.data.instruments import LAMOST
 from stellarbook.data.kepler_field import spectra
+from stellarbook.data.kepler_field.population import kepler_magnitude
 from stellarbook.desa import light_curve_input, light_curve_views, spectra_input
 from stellarbook.desa.answers import run
 from stellarbook.learn.scales import Labels
@@ -19,6 +20,7 @@ from stellarbook.learn.scales import Labels
 # What a survey reports of each of `dualformer.LABELS`.
 OBSERVED = ("teff_obs", "logg_obs", "feh_obs", "prot_obs", "radius_obs", "ruwe")
 LOGARITHMIC = (3, 4, 5)  # of these, learnt as log10
+UNKNOWN_DISTANCE = 0.25
 AVERAGED = 9  # of the Conformer's tokens of a light curve, 10 hours each, to one
 
 
@@ -119,7 +121,11 @@ def of_field(
         x = spectra_input.prepare(LAMOST.wave, seen.flux, seen.ivar, seen.redshift, kind)
         parts.append(run_half(spectra_encoder, spectra_tokens(spectra_encoder), x, **options))
     stars = table.set_index("source_id")
-    stars = stars.loc[visits["source_id"].unique()]
+    stars = stars.loc[visits["source_id"].unique()].copy()
+    # As when the encoder learnt: of one star in four the distance is unknown.
+    hidden = np.random.default_rng(seed).random(len(stars)) < UNKNOWN_DISTANCE
+    stars["kp_abs"] = kepler_magnitude(stars["sdss_g_abs"], stars["sdss_r_abs"])
+    stars.loc[hidden, "kp_abs"] = np.nan
     settings = {key: light_curve_encoder.settings[key] for key in ("length", "kind")}
     curves = light_curve_input.simulated(
         stars, cadences=settings["length"], crops=1, seed=seed, progress=progress, **settings
@@ -172,6 +178,30 @@ def light_curve_tokens(encoder):
         return tokens(features, encoder(curve, transforms))
 
     return read
+
+
+def scalars(pairs, spectra_encoder, light_curve_encoder):
+    """Pairs with the encoders' summaries alone, as sequences of scalars (the authors' code).
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Of `of_field`.
+    spectra_encoder, light_curve_encoder
+        That made them: they know how wide the Conformers' tokens are.
+
+    Returns
+    -------
+    Pairs
+        ``spectra`` (n, H, 1) and ``light_curve`` (n, F, 1). Shown in chapter 04.
+    """
+    d1 = spectra_encoder.settings["channels"][-1]
+    d2 = light_curve_encoder.settings["d"]
+    return replace(
+        pairs,
+        spectra=pairs.spectra[:, -1, d1:, None],
+        light_curve=pairs.light_curve[:, -1, d2:, None],
+    )
 
 
 def tokens(sequence, summary):
