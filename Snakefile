@@ -12,7 +12,9 @@ from stellarbook.report import chapters
 PROFILE = config.get("profile", "quick")
 RUN = f"runs/{PROFILE}"
 # A chapter that loads what another one trained names it here: {"11_…": ["10_…"]}.
-NEEDS = {"11_star_transformer_tasks": ["10_star_transformer"]}
+NEEDS = {
+    "11_star_transformer_tasks": ["10_star_transformer"],
+}
 # This environment's, whatever PATH says.
 BOOK = str(Path(sys.executable).with_name("jupyter-book"))
 PAGES = sorted(str(p) for p in Path("book").rglob("*") if p.is_file() and p.suffix != ".ipynb")

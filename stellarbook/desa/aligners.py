@@ -1,4 +1,7 @@
-"""DualFormer and its alternatives by name, built and trained in one line. Chapters 04 and 05."""
+"""DualFormer and its alternatives by name, built and trained in one line.
+
+Shown in chapters 04 and 05.
+"""
 
 from functools import partial
 
@@ -53,6 +56,10 @@ def build(name, settings, train, seed=0):
     ------
     KeyError
         For another name.
+
+    Notes
+    -----
+    Shown in chapter 04.
     """
     widths = {"spectra": train.spectra.shape[2], "light_curve": train.light_curve.shape[2]}
     own = {key: x for key, x in settings.items() if key not in TRAINING + LOSS}
@@ -81,7 +88,12 @@ def learn(name, settings, train, val, *, seed=0, **others):
 
     Raises
     ------
-    As `build` and `align`.
+    KeyError, ValueError, CheckpointError
+        As `build` and `align`.
+
+    Notes
+    -----
+    Shown in chapter 04.
     """
     model = build(name, settings, train, seed)
     training = {key: settings[key] for key in TRAINING if key in settings}

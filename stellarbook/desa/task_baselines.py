@@ -5,14 +5,13 @@ Shown in chapter 05.
 
 import numpy as np
 
-from stellarbook.data.kepler_field import gyrochronology
+from stellarbook.data.kepler_field import gyrochronology, rotation
 
 AGES = np.geomspace(0.05, 14, 400)  # Gyr
-PERIOD_ERROR = 0.04  # relative, as in the simulated catalogue
 
 
 def rotation_age(teff, prot):
-    """Age of a single dwarf on the slow sequence: `gyrochronology.slow_sequence` inverted.
+    """Age of a single dwarf that rotates as the simulated ones do: `rotation.braked` inverted.
 
     Parameters
     ----------
@@ -24,13 +23,13 @@ def rotation_age(teff, prot):
     Returns
     -------
     (n,) float64 array
-        Gyr. NaN where a value is missing or the temperature is outside of the relation's range;
-        the youngest or oldest of `AGES` where the star rotates faster or slower than these.
+        Gyr. NaN where a value is missing, the temperature is outside of the clusters' range, or no
+        star of that temperature rotates so fast, or so slowly, at any of `AGES`: braking stops.
 
     Notes
     -----
-    Bouma et al. (2023), by which the simulated stars slow down: no method that knows temperature
-    and period alone should do better for them. Shown in chapter 05.
+    The law of the clusters (Bouma et al. 2023) until braking weakens. It knows neither the scatter
+    about it nor how common an age is. Shown in chapter 05.
     """
     teff, prot = np.asarray(teff, float), np.asarray(prot, float)
     low, high = gyrochronology.TEFF
@@ -38,18 +37,19 @@ def rotation_age(teff, prot):
     known = np.flatnonzero((teff >= low) & (teff <= high) & np.isfinite(prot))
     for rows in np.array_split(known, max(1, len(known) // 2000)):
         table = _periods(teff[rows])  # (ages, m)
-        after = np.clip((table < prot[rows]).sum(axis=0), 1, len(AGES) - 1)
-        column = np.arange(len(rows))
+        after = (table < prot[rows]).sum(axis=0)
+        inside = (after > 0) & (after < len(AGES))
+        after, column = after[inside], np.flatnonzero(inside)
         p0, p1 = table[after - 1, column], table[after, column]
-        share = np.clip((prot[rows] - p0) / np.maximum(p1 - p0, 1e-9), 0, 1)
-        age[rows] = AGES[after - 1] + share * (AGES[after] - AGES[after - 1])
+        share = (prot[rows][inside] - p0) / (p1 - p0)
+        age[rows[inside]] = AGES[after - 1] + share * (AGES[after] - AGES[after - 1])
     return age
 
 
 def rotation_age_error(teff, age):
     """Standard deviation of `rotation_age` at an age, Gyr: what a catalogue would state.
 
-    The scatter about the sequence and `PERIOD_ERROR`, over the slope of the period with age.
+    The scatter of simulated periods about their law, over the slope of the period with age.
 
     Parameters
     ----------
@@ -59,13 +59,14 @@ def rotation_age_error(teff, age):
     Returns
     -------
     (n,) float64 array
-        NaN outside of the relation's temperatures. At most the age itself.
+        NaN outside of the clusters' temperatures. At most the age itself, as where braking has
+        stopped. Shown in chapter 05.
     """
     teff, age = np.asarray(teff, float), np.asarray(age, float)
     low, high = gyrochronology.TEFF
-    period = gyrochronology.slow_sequence(teff, age)
-    slope = (gyrochronology.slow_sequence(teff, 1.05 * age) - period) / (0.05 * age)
-    scatter = np.hypot(gyrochronology.width(age), PERIOD_ERROR * period)
+    period = rotation.braked(teff, age)
+    slope = (rotation.braked(teff, 1.05 * age) - period) / (0.05 * age)
+    scatter = np.hypot(gyrochronology.width(age), rotation.SCATTER * period)
     error = np.minimum(scatter / np.maximum(slope, 1e-9), age)
     return np.where((teff >= low) & (teff <= high), error, np.nan)
 
@@ -120,6 +121,6 @@ def classifier(x, y, x_val, y_val, *, trials=10, rounds=300, seed=0, threads=1):
 
 
 def _periods(teff):
-    """Periods of the slow sequence at all `AGES`, never falling, (ages, n)."""
-    table = np.stack([gyrochronology.slow_sequence(teff, np.full(len(teff), t)) for t in AGES])
+    """Periods of the law at all `AGES`, never falling, (ages, n)."""
+    table = np.stack([rotation.braked(teff, np.full(len(teff), age)) for age in AGES])
     return np.maximum.accumulate(table, axis=0)
