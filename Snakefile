@@ -13,6 +13,7 @@ PROFILE = config.get("profile", "quick")
 RUN = f"runs/{PROFILE}"
 # A chapter that loads what another one trained names it here: {"11_…": ["10_…"]}.
 NEEDS = {
+    "05_desa_tasks": ["04_dualformer"],
     "11_star_transformer_tasks": ["10_star_transformer"],
 }
 # This environment's, whatever PATH says.

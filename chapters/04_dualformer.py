@@ -466,14 +466,14 @@ for key, other in (
 
 # %% [markdown]
 # With the paper's loss the projections of all stars become alike: the median
-# feature's standard deviation over stars is {glue:text}`spread_paper:.2g`; with
-# a term that holds it near one, {glue:text}`spread_kept:.2g`. In so few steps it
-# is not $A$ that shrinks (its norm stands in the table of ablations), but what
-# $A$ is given. Where a loss can be made small by making features alike, a
-# smaller loss is no better alignment: the curves above compare in large part
-# how fast the features lose their spread, and the verdicts on attention and
-# transpose are on that. By what linear readers find (ablations, further down)
-# these variants hardly differ.
+# feature's standard deviation over stars is {glue:text}`spread_paper:.2g`;
+# with a term that holds it near one, {glue:text}`spread_kept:.2g`. In so few
+# steps it is not $A$ that shrinks (its norm stands in the table of ablations),
+# but what $A$ is given. Where a loss can be made small by making features
+# alike, a smaller loss is no better alignment: the curves above compare in
+# large part how fast the features lose their spread, and the verdicts on
+# attention and transpose are on that. By what linear readers find (ablations,
+# further down) these variants hardly differ.
 
 # %% tags=["remove-cell"]
 for key, name in (("paper", "paper's loss"), ("kept", "variance term")):
@@ -594,10 +594,10 @@ pd.DataFrame(
 # $R^2$ of ridge regression from the final features, fitted on training stars,
 # on test stars. Two rows are controls. The labels, which all aligners are
 # given, tell most of this by themselves; and what the encoders' heads read,
-# side by side and aligned by nobody, is what an alignment must not lose. In the
-# published run every alignment loses some of what the encoders knew of the age:
-# what only one side of a star shows is no matter of agreement, and aligning
-# lets it go.
+# side by side and aligned by nobody, is what an alignment must not lose. In
+# the published run every alignment loses some of what the encoders knew of the
+# age: what only one side of a star shows is no matter of agreement, and
+# aligning lets it go.
 
 # %% tags=["nbval-check-output"]
 for name in ("DualFormer", "labels alone"):
@@ -847,9 +847,9 @@ glue("ruled_bare", shares["without"], display=False)
 #
 # ### Where RUWE is
 #
-# RUWE is one of the labels. In the paper a long tail of the map holds the stars
-# of large RUWE. Here they stand together where RUWE is told, also in a map of
-# nothing but the labels; without labels they lie where other stars lie.
+# RUWE is one of the labels. In the paper a long tail of the map holds the
+# stars of large RUWE. Here they stand together where RUWE is told, also in a
+# map of nothing but the labels; without labels they lie where other stars lie.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.8, 3.0), layout="constrained")
