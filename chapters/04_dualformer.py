@@ -99,9 +99,12 @@ place = chapters.run_folder() / "checkpoints" / "04_dualformer"
 # projections are $p_1=A z_1$ and $p_2=A^T z_2$, and the loss is
 #
 # $$
-# L=(1-\lambda)\,\big(\langle z_1,p_1\rangle-\langle z_2,p_2\rangle\big)^2
-#   +\lambda\,\big[L_{\rm cov}(p_1,p_1)+L_{\rm cov}(p_2,p_2)
+# \begin{aligned}
+# L={}&(1-\lambda)\,\big(\langle z_1,p_1\rangle
+#   -\langle z_2,p_2\rangle\big)^2\\
+#   &+\lambda\,\big[L_{\rm cov}(p_1,p_1)+L_{\rm cov}(p_2,p_2)
 #   +L_{\rm cov}(p_1,p_2)\big],
+# \end{aligned}
 # $$ (eq-dual)
 #
 # $$

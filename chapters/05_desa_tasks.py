@@ -37,7 +37,7 @@
 # Our verdicts: **{glue:text}`verdict_age`**.
 #
 # **What you need.** The public archives that `make data` fetches once, and the
-# published weights of chapters 02 and 03, which come with the book. No GPU.
+# published weights of chapters 02 to 04, which come with the book. No GPU.
 # The card above says how long this page took, and on what.
 
 # %% tags=["parameters"]
