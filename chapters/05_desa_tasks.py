@@ -1228,11 +1228,12 @@ figures.show(
 
 # %% [markdown]
 # In the published run DualFormer is behind every other aligner, and no better
-# than from scratch. A likely reason, which was not tested: what its head reads
-# are projections that the loss has made alike (chapter 04), while the others'
-# projectors standardise theirs. Boosted trees on the labels alone are ahead of
-# every network here; the labels hold temperature, gravity, metallicity and
-# period, from which these ages follow.
+# than from scratch. A part of the reason: what its head reads are projections
+# that the loss has made alike (chapter 04), while the others' projectors
+# standardise theirs. Standardised before the head, about half of the distance
+# to VICReg is gone (one seed, see the lab log). Boosted trees on the labels
+# alone are ahead of every network here; the labels hold temperature, gravity,
+# metallicity and period, from which these ages follow.
 #
 # #### Where a clock must fail
 #
