@@ -802,7 +802,8 @@ for name in MODELS:
 # told what a companion itself leaves in a spectrum or in a view of the light
 # curve, where it is strong enough to be seen at best, beside temperature,
 # gravity and period. A reader of tokens can do better than the labels by
-# finding traces; what leaves none shows by RUWE alone.
+# finding traces; what leaves none shows by RUWE alone. For trees, which are
+# cheap, more settings were tried than for the networks, here and for ages.
 
 # %%
 NAMES = list(dualformer.LABELS)
