@@ -74,16 +74,16 @@ from stellarbook.desa import (
     SpectraEncoder,
     aligners,
     alignment_baselines,
-    alignment_training,
     dual_loss,
     dualformer,
     eigenspace,
     pairs,
 )
 from stellarbook.desa.aligners import ALIGNERS, DIALS, SIZES
+from stellarbook.desa.alignment_training import features, sensitivity
 from stellarbook.learn.maps import umap
 from stellarbook.learn.processes import stream
-from stellarbook.report import chapters, claims, figures, source
+from stellarbook.report import chapters, claims, figures, source, tables
 from stellarbook.report.check import check
 
 figures.style()
@@ -259,14 +259,6 @@ def learn(
     )
 
 
-def features(model, part=test, labels=True):
-    """Final features (n, D)."""
-    y = part.labels if labels else None
-    return alignment_training.embed(
-        model, part.spectra, part.light_curve, y, device=device
-    )
-
-
 def told(z_train, z_other, other):
     """R² of ridge regression on features, for each of what no label says."""
     rows, out = stars.loc[train.ids.numpy()], stars.loc[other.ids.numpy()]
@@ -297,7 +289,8 @@ def attempt(name):
         }
         label = f"{name}-trial-{trial.number}"
         model, _ = learn(name, label, settings, seed, trial_steps)
-        r2 = told(features(model, train), features(model, val), val)
+        z = [features(model, rows, device=device) for rows in (train, val)]
+        r2 = told(*z, val)
         return float(np.mean(list(r2.values())))
 
     return objective
@@ -540,7 +533,7 @@ glue("all_rank", len(values), display=False)
 sides = [(part, parts[part]) for part in ("train", "test")]
 z = {
     name: [
-        {part: features(model, rows) for part, rows in sides}
+        {part: features(model, rows, device=device) for part, rows in sides}
         for model, _ in models
     ]
     for name, models in trained.items()
@@ -557,41 +550,24 @@ summaries = [
     }
 ]
 z["DualFormer, variance term"] = [
-    {part: features(model, rows) for part, rows in sides}
+    {part: features(model, rows, device=device) for part, rows in sides}
     for model, _ in variants["variance term"]
 ]
-z |= {"labels alone": only_labels, "encoders, no alignment": summaries}
+# No seed changes these; their maps have seeds, as the others.
+z["labels alone"] = only_labels * n_seeds
+z["encoders, no alignment"] = summaries * n_seeds
 readers = {
     name: pd.DataFrame([told(x["train"], x["test"], test) for x in each])
     for name, each in z.items()
 }
-unlabelled = pd.DataFrame(
-    [
-        told(
-            features(m, train, labels=False),
-            features(m, test, labels=False),
-            test,
-        )
-        for m, _ in variants["no labels"]
-    ]
+unlabelled = [
+    [features(m, rows, labels=False, device=device) for rows in (train, test)]
+    for m, _ in variants["no labels"]
+]
+readers["DualFormer, no labels"] = pd.DataFrame(
+    [told(*both, test) for both in unlabelled]
 )
-readers["DualFormer, no labels"] = unlabelled
-
-
-def written(values, digits=3):
-    """Mean and spread over seeds."""
-    text = f"{values.mean():.{digits}f}"
-    if len(values) > 1:
-        text += f" ± {values.std(ddof=1):.{digits}f}"
-    return text
-
-
-pd.DataFrame(
-    {
-        name: {column: written(found[column]) for column in TOLD}
-        for name, found in readers.items()
-    }
-).T
+tables.over_seeds(readers, digits=3)
 
 # %% [markdown]
 # $R^2$ of ridge regression from the final features, fitted on training stars,
@@ -785,11 +761,9 @@ glue("verdict_pairs", ", ".join(verdicts), display=False)
 # ### Which modality rules a feature
 
 # %%
-told_parts = alignment_training.sensitivity(model, test, device=device)
+told_parts = sensitivity(model, test, device=device)
 bare = variants["no labels"][0][0]
-bare_parts = alignment_training.sensitivity(
-    bare, test, labels=False, device=device
-)
+bare_parts = sensitivity(bare, test, labels=False, device=device)
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 1, figsize=(8.6, 4.2), sharex=True)
@@ -833,7 +807,7 @@ figures.show(
 # %% tags=["remove-cell"]
 found = []
 for each, _ in trained["DualFormer"]:
-    one, other = alignment_training.sensitivity(each, test, device=device)
+    one, other = sensitivity(each, test, device=device)
     found.append(float((other < one).mean()))
 claims.record(
     "desa.light_curve_dominated_features",
@@ -859,7 +833,7 @@ fig, axes = plt.subplots(1, 3, figsize=(8.8, 3.0), layout="constrained")
 spaces = {
     "DualFormer": maps["DualFormer"][0],
     "DualFormer, no labels": umap(
-        features(bare, test, labels=False), neighbours=neighbours, seed=seed
+        unlabelled[0][1], neighbours=neighbours, seed=seed
     ),
     "labels alone": maps["labels alone"][0],
 }
@@ -893,8 +867,10 @@ for name, models in variants.items():
     read = scalar if name == "scalar tokens" else parts
     each = []
     for variant, _ in models:
-        held = features(variant, read["test"], with_labels)
-        fitted = features(variant, read["train"], with_labels)
+        fitted, held = (
+            features(variant, read[part], labels=with_labels, device=device)
+            for part in ("train", "test")
+        )
         r2 = told(fitted, held, test)
         sizes = np.abs(eigenspace.spectrum(variant.a.weight))
         each.append(
@@ -908,12 +884,7 @@ for name, models in variants.items():
             }
         )
     rows[name] = pd.DataFrame(each)
-pd.DataFrame(
-    {
-        name: {column: written(found[column]) for column in found}
-        for name, found in rows.items()
-    }
-).T
+tables.over_seeds(rows, digits=3)
 
 # %% [markdown]
 # ## Paper against ours

@@ -1,7 +1,5 @@
 """What DualFormer is compared with, by hand: queue, momentum, stopped gradients, three terms."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,8 @@ import torch.nn.functional as F
 
 from stellarbook.desa import DualFormer, dualformer
 from stellarbook.desa.alignment_baselines import CLIP, MoCo, SimSiam, VICReg
-from stellarbook.desa.alignment_training import _Stars, align, embed, sensitivity
+from stellarbook.desa.alignment_training import _Stars, align, features, sensitivity
+from stellarbook.desa.pairs import Pairs
 from stellarbook.learn.checkpoint import CheckpointError
 
 SIZES = {"spectra": 3, "light_curve": 5, "d": 16, "blocks": 1, "heads": 2, "labels": 2}
@@ -163,15 +162,10 @@ def test_mocos_loss_by_hand(clean):
 # Training ----------------------------------------------------------------------------------------
 
 
-class Pairs(SimpleNamespace):
-    def __len__(self):
-        return len(self.ids)
-
-
 def pairs(n=40, first=0, seed=0, repeats=1):
     x1, x2, y = inputs(n, seed)
     ids = first + torch.arange(n) // repeats
-    return Pairs(spectra=x1, light_curve=x2, labels=y, ids=ids)
+    return Pairs(x1, x2, y, ids, visit=torch.arange(n) % repeats)
 
 
 TRAINING = {"steps": 4, "batch_size": 8, "validate_every": 2, "device": "cpu", "progress": False}
@@ -229,10 +223,12 @@ def test_clean_batches_hold_a_star_once_and_all_of_its_spectra_come_up():
     assert counts[3] == 200 and counts.min() > 40  # each about 67, 100 or 200 times
 
 
-def test_embeddings_are_those_of_one_batch():
+@pytest.mark.parametrize("labels", [True, False])
+def test_features_are_those_of_one_batch(labels):
     model, some = make(VICReg), pairs(10)
-    found = embed(model, some.spectra, some.light_curve, some.labels, batch_size=3, device="cpu")
-    whole = model.eval().embed(some.spectra, some.light_curve, some.labels)
+    found = features(model, some, labels=labels, batch_size=3, device="cpu")
+    known = some.labels if labels else None
+    whole = model.eval().embed(some.spectra.float(), some.light_curve.float(), known)
     np.testing.assert_allclose(found, whole.detach().numpy(), atol=1e-5)
 
 

@@ -13,11 +13,10 @@ from stellarbook.learn.conformal import QUANTILES, pinball
 HEAD = {"width": 8, "layers": 1, "heads": 2}
 
 
-def head(kind=DualFormer, out=1, **options):
+def head(kind=DualFormer, out=1, standardised=False, **options):
     backbone = make(kind, **options)
-    size = sum(x.shape[1] for x in backbone.project(*inputs(3)))
     torch.manual_seed(0)
-    return Finetuned(backbone, size, out, **HEAD)
+    return Finetuned(backbone, out, standardised=standardised, **HEAD)
 
 
 @pytest.mark.parametrize("kind", [DualFormer, VICReg])
@@ -34,6 +33,18 @@ def test_a_head_reads_both_projections_and_knows_which_feature_is_which(kind):
     project = model.backbone.project
     model.backbone.project = lambda *x: (torch.cat(project(*x), dim=1)[:, order],)
     assert not torch.allclose(model(x1, x2, y), answer)
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_features_that_are_nearly_alike_are_told_apart_where_they_are_standardised(standardised):
+    model, x = head(standardised=standardised).train(), torch.randn(6, 36)
+    model.backbone.project = lambda *_: (5 + 1e-2 * x,)
+    read = []
+    model.layers.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    model(*inputs())
+    spread = (read[0] - model.place).std(dim=0, unbiased=False)  # (36, width)
+    expected = 1 if standardised else 1e-2 * x.std(dim=0, unbiased=False)[:, None]
+    torch.testing.assert_close(spread, expected * model.scale.abs(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -4,6 +4,8 @@ The encoders are frozen: what is read here are their tokens, computed once (`pai
 chapter 04.
 """
 
+from dataclasses import replace
+
 import torch
 
 from stellarbook.desa.answers import run
@@ -100,19 +102,23 @@ def align(
     )
 
 
-def embed(model, spectra, light_curve, labels=None, *, batch_size=256, device="auto"):
-    """Final features of many stars, (n, D) array, in eval mode.
+def features(model, pairs, *, labels=True, batch_size=256, device="auto"):
+    """Final features of pairs, (n, D) array, in eval mode.
 
     Parameters
     ----------
     model : as `align`
-    spectra, light_curve : (n, L1, W1), (n, L2, W2) tensors
-    labels : (n, labels) tensor, optional
-        Standardised; NaN where unknown.
+    pairs : Pairs
+    labels : bool
+        Whether the model is given the conditional labels.
     batch_size, device
-        Stars at a time; see `pick_device`. The model stays there.
+        Rows at a time; see `pick_device`. The model stays there.
+
+    Notes
+    -----
+    Shown in chapters 04 and 05.
     """
-    inputs = (spectra, light_curve) + (() if labels is None else (labels,))
+    inputs = (pairs.spectra, pairs.light_curve) + ((pairs.labels,) if labels else ())
     return run(model, model.embed, inputs, batch_size, device)
 
 
@@ -122,7 +128,7 @@ def sensitivity(model, pairs, *, labels=True, batch_size=256, device="auto"):
     Parameters
     ----------
     model, pairs, labels, batch_size, device
-        As `align` and `embed`.
+        As `align` and `features`.
 
     Returns
     -------
@@ -130,15 +136,13 @@ def sensitivity(model, pairs, *, labels=True, batch_size=256, device="auto"):
         Mean absolute difference from the features with both: without the light curve, and without
         the spectrum. Where the second is the smaller one, the light curve rules the feature.
     """
-    y = pairs.labels if labels else None
-
-    def features(x1, x2):
-        return embed(model, x1, x2, y, batch_size=batch_size, device=device)
-
-    x1, x2 = pairs.spectra, pairs.light_curve
-    whole = features(x1, x2)
-    alone = features(x1, torch.zeros_like(x2)), features(torch.zeros_like(x1), x2)
-    return tuple(abs(one - whole).mean(axis=0) for one in alone)
+    options = {"labels": labels, "batch_size": batch_size, "device": device}
+    whole = features(model, pairs, **options)
+    without = (
+        replace(pairs, **{side: torch.zeros_like(getattr(pairs, side))})
+        for side in ("light_curve", "spectra")
+    )
+    return tuple(abs(features(model, x, **options) - whole).mean(axis=0) for x in without)
 
 
 class _Stars:

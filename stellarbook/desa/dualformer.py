@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from stellarbook.desa import dual_loss, eigenspace
+from stellarbook.desa.answers import run
 from stellarbook.layers.conformer import rotary
 from stellarbook.learn.checkpoint import CheckpointError, load_weights, save_weights
 
@@ -27,8 +28,8 @@ FILE = "dualformer.safetensors"
 LABELS = ("teff", "logg", "feh", "prot", "radius", "ruwe")  # section 6.2
 ATTENTIONS = ("both", "self", "cross")
 PAPER = {"d": 256, "blocks": 4, "heads": 8, "labels": len(LABELS)}
-LONG = 512  # tokens
 SMALL = {"d": 64, "blocks": 2, "heads": 4}
+LONG = 512  # tokens of a sequence that `Dense` reads in pieces
 
 
 class Dual(NamedTuple):
@@ -230,6 +231,8 @@ class DualFormer(nn.Module):
     ----------
     settings : dict
         The arguments above.
+    projected : int
+        Features that both projections have, together.
     metadata : dict
         What `save` was given.
 
@@ -265,6 +268,7 @@ class DualFormer(nn.Module):
         }
         self.trunk = Trunk(spectra, light_curve, d, blocks, heads, labels, attention, dropout)
         self.a = nn.Linear(self.trunk.size, self.trunk.size, bias=False)  # A of Eq. 6
+        self.projected = 2 * self.trunk.size
         self.metadata = {}
 
     def forward(self, spectra_tokens, light_curve_tokens, labels=None):
@@ -317,10 +321,8 @@ class DualFormer(nn.Module):
         ValueError
             For other shapes.
         """
-        from stellarbook.desa.alignment_training import embed  # which knows every aligner
-
-        inputs = spectra_tokens, light_curve_tokens, labels
-        return embed(self, *inputs, batch_size=batch_size, device=device)
+        inputs = (spectra_tokens, light_curve_tokens) + (() if labels is None else (labels,))
+        return run(self, self.embed, inputs, batch_size, device)
 
     def save(self, folder, metadata=None, *, half=True):
         """Write weights and settings to ``folder`` as safetensors.

@@ -58,15 +58,16 @@ class Finetuned(nn.Module):
 
     Parameters
     ----------
-    backbone : module with ``project``
+    backbone : module with ``project`` and ``projected``
         `DualFormer`, a model of `alignment_baselines`, or `Alone`.
-    size : int
-        Features that its projections have, together.
     out : int
         Numbers that the head gives.
     width, layers, heads : int
         Of the head's Transformer.
     dropout : float
+    standardised : bool
+        Whether each projected feature is standardised first, over the batch in training (the
+        authors do not): an alignment may have left the projections of all stars nearly alike.
 
     Notes
     -----
@@ -77,16 +78,19 @@ class Finetuned(nn.Module):
     def __init__(
         self,
         backbone,
-        size,
         out,
         *,
         width=PAPER["width"],
         layers=PAPER["layers"],
         heads=PAPER["heads"],
         dropout=0.1,
+        standardised=False,
     ):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, size = backbone, backbone.projected
+        # A small eps: spreads may be small.
+        standardise = nn.BatchNorm1d(size, eps=1e-8, affine=False)
+        self.norm = standardise if standardised else nn.Identity()
         self.scale = nn.Parameter(torch.randn(size, width) * width**-0.5)
         self.place = nn.Parameter(torch.randn(size, width) * width**-0.5)
         layer = nn.TransformerEncoderLayer(
@@ -98,7 +102,7 @@ class Finetuned(nn.Module):
     def forward(self, spectra, light_curve, labels=None):
         """(B, L1, W1), (B, L2, W2) and (B, labels) -> (B, out)."""
         features = torch.cat(self.backbone.project(spectra, light_curve, labels), dim=1)
-        x = features[..., None] * self.scale + self.place  # (B, size, width)
+        x = self.norm(features)[..., None] * self.scale + self.place  # (B, size, width)
         return self.out(self.layers(x).mean(dim=1))
 
 
