@@ -16,8 +16,9 @@
 # and joined with what is known of the star; one matrix $A$ projects one side,
 # its transpose the other; and a loss asks that two quadratic forms be equal.
 # Here it is trained on **simulated stars** of chapter 01's Kepler field, whose
-# spectra hold the light of both stars of a pair, beside four other ways to
-# align two modalities, which get the same tokens, labels, size and steps.
+# spectra hold the light of both stars of a binary, beside five other ways to
+# align two modalities, which get the same tokens and labels, about the same
+# size and as many steps.
 #
 # **The paper's claims.** Of stars with several spectra it says that
 #
@@ -40,8 +41,11 @@
 # zeros brings to its minimum says little about features, as the page shows.
 #
 # **What you need.** The public archives that `make data` fetches once, and
-# the published weights of chapters 02 and 03, which come with the book. No
-# GPU. The card above says how long this page took, and on what.
+# the published weights of chapters 02 and 03, which come with the book. The
+# published run used no GPU; the card above says how long it took, and on what.
+#
+# A verdict is *contradicted* where the mean over seeds is on the other side by
+# more than two standard errors, and *undecided* within them.
 
 # %% tags=["parameters"]
 seed = 0  # every random stream derives from it
@@ -111,8 +115,9 @@ place = chapters.run_folder() / "checkpoints" / "04_dualformer"
 # L_{\rm cov}(x,x')=\frac1d\sum_{k\ne l}\big[\mathrm{Cov}(x,x')\big]_{kl}^2
 # $$ (eq-cov)
 #
-# (Eqs. 4 to 7 of {cite:t}`kamai2025desa`; $\lambda=0.5$). Where CLIP wants two
-# vectors to be the same, this wants two numbers to be. The final features are
+# (Eqs. 4 to 7 of {cite:t}`kamai2025desa`; $\lambda=0.5$, and $d$ is the length
+# of $x$). Where other losses want two vectors to be the same, this wants two
+# numbers to be. The final features are
 # $f=(z_1+z_2)^TV$, with the eigenvectors of $A$ in the columns of $V$.
 #
 # Three things follow from the formulas alone, and the page comes back to each:
@@ -121,8 +126,9 @@ place = chapters.run_folder() / "checkpoints" / "04_dualformer"
 # 2. $z^TA^Tz=z^TAz$: the first term sees only the symmetric part of $A$. With
 #    $A$ on both sides it would be the same; the transpose acts in $L_{\rm
 #    cov}$ alone.
-# 3. Eigenvalues of a matrix that is not symmetric come in conjugate pairs. The
-#    real parts of such a pair's eigenvectors are the same vector twice.
+# 3. A matrix that is not symmetric can have complex eigenvalues; they come in
+#    conjugate pairs. The real parts of such a pair's eigenvectors are the same
+#    vector twice.
 
 # %%
 source.show(dual_loss.total)
@@ -131,7 +137,8 @@ source.show(dual_loss.total)
 # ## The data
 #
 # A row is one simulated LAMOST spectrum with the light curve of its star, as
-# long as a view of chapter 03. Stars with several spectra have several rows,
+# long as a view of chapter 03, a quarter of a year. Stars with several spectra
+# have several rows,
 # which share the curve. Splits are by star. The encoders are those of chapters
 # 02 and 03; they stay as they are, and their tokens are computed once: the
 # Conformer's, and what their heads read as one token more.
@@ -173,9 +180,11 @@ print(
 )
 
 # %% [markdown]
-# The conditional labels are what surveys would report of these stars, with
-# their errors and their holes: {glue:text}`known_prot:.0%` of the rows have a
-# period.
+# The conditional labels are given to the model as known, not asked of it: what
+# surveys would report of these stars, with their errors and their holes
+# ({glue:text}`known_prot:.0%` of the rows have a period). RUWE among them says
+# how badly Gaia's positions fit one single star; it is large for many
+# binaries.
 
 # %% tags=["remove-cell"]
 known = train.labels.isfinite().float().mean(dim=0)
@@ -216,9 +225,16 @@ with torch.device("meta"):  # counted without taking memory
 print(pd.DataFrame(counts).T.map("{:,}".format).to_string())
 
 # %% [markdown]
-# The last column has the paper's size and reads, as the authors' code does,
-# the encoders' feature vectors as sequences of scalars. The others have two
-# towers of the same blocks, with self-attention alone, and their own heads.
+# The last column has the paper's width and depth of DualFormer for all and
+# reads, as the authors' code does, the encoders' feature vectors as sequences
+# of scalars. The others have two towers of the same blocks, with
+# self-attention alone, and their own heads. In **CLIP** a spectrum must find
+# its light curve among those of the batch; in **MoCo** among thousands of
+# earlier ones, kept in a queue and made by a slowly following copy, and
+# **MoCo-clean** never counts a star against itself. In **SimSiam** each side
+# predicts the other, whose gradient is stopped. **VICReg** asks that both
+# sides be equal, each feature spread out and no two features correlated. Their
+# final features are $z_1+z_2$.
 
 # %%
 source.show(alignment_baselines.MoCo)
@@ -226,13 +242,15 @@ source.show(alignment_baselines.MoCo)
 # %% [markdown]
 # ## Training
 #
-# Each aligner's learning rate, weight decay and one dial of its own are
-# searched on the validation stars, by as many trials each. What is best cannot
-# be the loss, which differs: it is how well ridge regression reads, from the
-# final features of training stars, four things that no label says, the
-# colour, the absolute magnitude, the logarithm of the luminosity and that of
-# the age, of the validation stars. (The light-curve encoder is told the
-# absolute magnitude of three stars in four, as the authors' is.)
+# Each aligner's learning rate, weight decay and one dial of its own (dropout,
+# temperature or the weight of the covariance) are searched on the validation
+# stars, by as many trials each. What is best cannot be the loss, which
+# differs: it is how well ridge regression, least squares with a penalty on
+# large weights, reads from the final features four quantities that are not
+# among the labels: the colour, the absolute magnitude, and the logarithms of
+# luminosity and age. (Temperature and radius together nearly give the
+# luminosity; and the light-curve encoder is told the absolute magnitude of
+# three stars in four, in the paper of all.)
 
 # %%
 TOLD = ("bprp0", "m_g", "log_l", "log_age")
@@ -312,6 +330,20 @@ trained = {
     for name in ALIGNERS
 }
 plain = best["DualFormer"]
+pd.DataFrame(
+    {
+        name: [history.best_step for _, history in each]
+        for name, each in trained.items()
+    },
+    index=pd.Index(seeds, name="seed"),
+).T
+
+# %% [markdown]
+# At which step the validation loss of each training was least: those weights
+# are kept. Below are variants of DualFormer, all with the settings that were
+# best for DualFormer itself.
+
+# %%
 VARIANTS = {
     "self-attention": {"attention": "self"},
     "cross-attention": {"attention": "cross"},
@@ -381,7 +413,8 @@ losses.map("{:.4g}".format)
 
 # %% [markdown]
 # "variance" is not part of the paper's loss: it says how far the standard
-# deviations of the projected features are below one.
+# deviations of the projected features are below one, summed over both
+# projections: two at most.
 
 # %% tags=["nbval-check-output"]
 print(f"loss of A = 0: {losses.loss['A = 0']:g}")
@@ -429,7 +462,8 @@ figures.show(
     attention, middle $A$ on both sides against $A$ and its transpose; lines:
     training, points: validation; one line a seed. Right: how far the
     projections of stars lie apart, feature by feature, with the paper's loss
-    and with a term that keeps each feature's standard deviation at one.""",
+    and with a term that pulls each feature's standard deviation towards
+    one.""",
     alt="""Loss curves of DualFormer with self-, cross- and both attentions,
     with A and its transpose and with A twice; sorted standard deviations of
     the projected features, far below one with the paper's loss.""",
@@ -461,20 +495,31 @@ for key, other in (
     )
 
 # %% [markdown]
-# With the paper's loss the projections of all stars become alike: the median
-# feature's standard deviation over stars is {glue:text}`spread_paper:.2g`;
-# with a term that holds it near one, {glue:text}`spread_kept:.2g`. In so few
-# steps it is not $A$ that shrinks (its norm stands in the table of ablations),
-# but what $A$ is given. Where a loss can be made small by making features
-# alike, a smaller loss is no better alignment: the curves above compare in
-# large part how fast the features lose their spread, and the verdicts on
-# attention and transpose are on that. By what linear readers find (ablations,
-# further down) these variants hardly differ.
+# Before the training the median feature of $p_1$ has a standard deviation over
+# stars of {glue:text}`spread_start:.2g`; after it, with the paper's loss, of
+# {glue:text}`spread_paper:.2g`, and with a term that pulls it towards one, of
+# {glue:text}`spread_kept:.2g`. The norm of $A$ goes from
+# {glue:text}`norm_start:.2f` to {glue:text}`norm_paper:.2f`. In the published
+# run that is little: most of the fall of the loss comes from what $A$ is
+# given, the features of stars, becoming alike. Where a loss can be made small
+# in that way, a smaller loss need not be a better alignment, and the verdicts
+# on attention and transpose are on the loss alone. In the published run linear
+# readers hardly tell these variants apart, while two spectra of a star lie
+# closer with both attentions (table of ablations, further down).
 
 # %% tags=["remove-cell"]
-for key, name in (("paper", "paper's loss"), ("kept", "variance term")):
-    spread = seen(variants[name][0][0]).p1.std(dim=0).median()
+first = aligners.build("DualFormer", SIZES[size] | plain, train, seed)
+for key, model in (
+    ("start", first),
+    ("paper", variants["paper's loss"][0][0]),
+    ("kept", variants["variance term"][0][0]),
+):
+    spread = seen(model).p1.std(dim=0).median()
     glue(f"spread_{key}", float(spread), display=False)
+a0 = first.a.weight.detach()
+glue("norm_start", float(a0.norm()), display=False)
+glue("norm_paper", float(a.norm()), display=False)
+glue("turned", float((a - a0).norm() / a0.norm()), display=False)
 
 # %% [markdown]
 # ## The eigenspace of A
@@ -519,11 +564,17 @@ glue("real_rank", real_rank, display=False)
 glue("all_rank", len(values), display=False)
 
 # %% [markdown]
-# {glue:text}`complex_pairs` of the pairs are complex: of {glue:text}`all_rank`
-# columns of real parts {glue:text}`real_rank` differ. This book keeps the
-# imaginary parts, too. $V$ is then a change of coordinates, and what a linear
-# reader gets from $f$ it also gets from $z_1+z_2$: the eigenspace can make a
-# better picture, not more information.
+# ($\lambda$ is an eigenvalue here, not the weight in the loss.)
+# {glue:text}`complex_pairs` pairs of eigenvalues are complex: of
+# {glue:text}`all_rank` columns of real parts {glue:text}`real_rank` differ.
+# This book keeps the imaginary parts, too. $V$ is then a change of
+# coordinates, and what a linear reader gets from $f$ it also gets from
+# $z_1+z_2$, but for its penalty: the eigenspace can make a better picture, not
+# more information. The training has changed $A$ by {glue:text}`turned:.0%` of
+# its norm. In the published run that is so little that $A$ stays close to the
+# random matrix that it began as, and its eigenvectors are nearly random
+# directions. The Schur basis is an orthogonal one in which $A$ is
+# block-triangular.
 #
 # ## Does it work?
 #
@@ -570,13 +621,15 @@ readers["DualFormer, no labels"] = pd.DataFrame(
 tables.over_seeds(readers, digits=3)
 
 # %% [markdown]
-# $R^2$ of ridge regression from the final features, fitted on training stars,
-# on test stars. Two rows are controls. The labels, which all aligners are
-# given, tell most of this by themselves; and what the encoders' heads read,
-# side by side and aligned by nobody, is what an alignment must not lose. In
-# the published run every alignment loses some of what the encoders knew of the
-# age: what only one side of a star shows is no matter of agreement, and
-# aligning lets it go.
+# $R^2$ of ridge regression from the final features, fitted on spectra of
+# training stars, on spectra of test stars. Two rows are controls: the labels,
+# which all aligners are given, and what the encoders' heads read, side by side
+# and aligned by nobody. In the published run the labels tell most of colour,
+# magnitude and luminosity by themselves, and a third of the age; and every
+# aligner's features tell less of the age than the encoders' do. What only one
+# side of a star shows is no matter of agreement, and aligning may let it go;
+# but the encoders' features are also more in number, and how much of the loss
+# is due to the alignment itself this table does not say.
 
 # %% tags=["nbval-check-output"]
 for name in ("DualFormer", "labels alone"):
@@ -585,6 +638,9 @@ for name in ("DualFormer", "labels alone"):
 
 # %% [markdown]
 # ### Pictures of the spaces
+#
+# UMAP is a map in two dimensions that keeps each star's nearest neighbours
+# near.
 
 # %%
 maps = {
@@ -748,32 +804,45 @@ glue("verdict_pairs", ", ".join(verdicts), display=False)
 
 # %% [markdown]
 # The two rows of such a star share the light curve and the labels; only the
-# spectrum differs, by its noise and, of a pair, by the velocities. UMAP looks
-# at neighbours, not at distances: whether two points that are each other's
-# nearest lie a hundredth or a thousandth apart says little, and the distances
-# between features, right, are the fairer measure. In the published run
-# DualFormer's two do lie closest, but by a factor of a few on the map and not
-# of a hundred. The labels hold them together: trained without, it is no longer
-# so (pair distance in the table of ablations).
+# spectrum differs, by its noise and, of a binary, by the velocities. UMAP
+# looks at neighbours, not at distances: whether two points that are each
+# other's nearest lie a hundredth or a thousandth apart says little. Distances
+# between features, right, do not have this fault, but another: $V$ mixes the
+# six labels, which the two rows share, into every column of DualFormer's
+# features, while they are six columns of the others'. In the published run
+# DualFormer's two lie closest of all aligners, by a factor of a few on the
+# map, and not of a hundred. The labels alone bring them closer still: to lie
+# close is no merit by itself. And trained without labels, DualFormer's lie
+# many times farther apart (pair distance, between standardised features, in
+# the table of ablations).
 #
 # ## Does it work for the right reason?
 #
 # ### Which modality rules a feature
 
 # %%
-told_parts = sensitivity(model, test, device=device)
 bare = variants["no labels"][0][0]
-bare_parts = sensitivity(bare, test, labels=False, device=device)
+ruling = {
+    name: [
+        sensitivity(each, test, labels=labels, device=device)
+        for each, _ in variants[which]
+    ]
+    for name, which, labels in (
+        ("with labels", "paper's loss", True),
+        ("without", "no labels", False),
+    )
+}
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 1, figsize=(8.6, 4.2), sharex=True)
-shares = {}
-for axis, name, (spectra_only, curve_only) in zip(
-    axes, ("with labels", "without"), (told_parts, bare_parts), strict=True
-):
+shares = {
+    name: np.array([(curve < spectra).mean() for spectra, curve in each])
+    for name, each in ruling.items()
+}
+for axis, (name, each) in zip(axes, ruling.items(), strict=True):
+    spectra_only, curve_only = each[0]
     index = np.arange(len(spectra_only))
     ruled = curve_only < spectra_only
-    shares[name] = float(ruled.mean())
     axis.plot(
         index, spectra_only, color=figures.PALETTE[1], label="spectrum alone"
     )
@@ -788,14 +857,14 @@ for axis, name, (spectra_only, curve_only) in zip(
         label="light curve closer",
     )
     axis.set_ylabel("difference")
-    axis.set_title(f"{name}: {shares[name]:.0%} of the features", fontsize=9)
+    axis.set_title(f"{name}: {ruled.mean():.0%} of the features", fontsize=9)
 axes[1].set_xlabel("index of the feature")
 figures.legend_above(axes[0], 3)
 figures.show(
     fig,
     "fig-sensitivity",
     data="simulated stars",
-    source="test stars",
+    source="test stars, first seed",
     caption="""**Which modality rules a feature, after the paper's Fig. 16.**
     How much each feature changes when the light curve (orange) or the spectrum
     (grey) is replaced by zeros; circles: features that are closer to
@@ -805,28 +874,26 @@ figures.show(
 )
 
 # %% tags=["remove-cell"]
-found = []
-for each, _ in trained["DualFormer"]:
-    one, other = sensitivity(each, test, device=device)
-    found.append(float((other < one).mean()))
 claims.record(
     "desa.light_curve_dominated_features",
-    100 * np.array(found),
+    100 * shares["with labels"],
     n=len(test),
     data="simulated stars",
 )
-glue("ruled", float(np.mean(found)), display=False)
-glue("ruled_bare", shares["without"], display=False)
+glue("ruled", float(shares["with labels"].mean()), display=False)
+glue("ruled_bare", float(shares["without"].mean()), display=False)
 
 # %% [markdown]
 # The light curve rules {glue:text}`ruled:.0%` of the features (the paper:
-# about $30\,\%$); without labels {glue:text}`ruled_bare:.0%`.
+# about $30\,\%$); without labels {glue:text}`ruled_bare:.0%` (means over
+# seeds).
 #
 # ### Where RUWE is
 #
 # RUWE is one of the labels. In the paper a long tail of the map holds the
-# stars of large RUWE. Here they stand together where RUWE is told, also in a
-# map of nothing but the labels; without labels they lie where other stars lie.
+# stars of large RUWE. In the published run most of them, by eye, stand
+# together where RUWE is told, also in a map of nothing but the labels; without
+# labels they lie where other stars lie.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(8.8, 3.0), layout="constrained")
@@ -911,13 +978,20 @@ model.save(chapters.run_folder() / "weights" / "dualformer", about)
 #
 # * **The data.** The paper's pairs are of real stars; there are none at hand
 #   for which spectrum, light curve, age and companion are known.
-# * **The sizes.** The paper's DualFormer is built and counted above, not
-#   trained, and so are encoders with hundreds of millions of weights.
+# * **The sizes.** In the published run the paper's DualFormer is built and
+#   counted, not trained, and so are encoders of hundreds of millions of
+#   weights.
 #
 # ## Departures
 #
-# * Encoders' outputs enter as tokens, their heads' activations as one token
-#   more; the authors' code feeds feature vectors as sequences of scalars.
+# * Encoders' outputs enter as tokens, nine of a light curve averaged to one,
+#   their heads' activations as one token more; the authors' code feeds feature
+#   vectors as sequences of scalars.
+# * Light curves are a quarter of a year long; the learning rate is higher,
+#   with a warm-up and a cosine, for the training is short.
+# * The others have DualFormer's towers, and are read before their projectors.
+# * MoCo is validated against the batch's own keys: a loss against the queue
+#   depends on how full and how old the queue is.
 # * The term between the branches is in the loss; in the authors' code it does
 #   nothing.
 # * Labels are standardised, periods, radii and RUWE as logarithms, and an

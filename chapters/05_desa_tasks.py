@@ -437,12 +437,12 @@ tables.over_seeds(few, digits=3)
 # The last row predicts the mean of the fitted stars for every star. In the
 # paper's Table 2 all alternatives have an $R^2$ of about zero and nearly the
 # same shares within ten per cent: that is what a constant scores. In the
-# authors' code (`compare_lr`) the alternatives are regressed on features that are
-# zeros, which explains such a margin in $R^2$ without any model: read in their
-# own features, the alternatives do here what DualFormer does. And an alignment
-# is not needed for it: the encoders' features, aligned by nobody and without a
-# label, are in the table, and so are the labels alone. A share within ten per
-# cent is a harsh score for magnitudes near zero.
+# authors' code (`compare_lr`) the alternatives are regressed on features that
+# are zeros, which explains such a margin in $R^2$ without any model: read in
+# their own features, the alternatives do here what DualFormer does. And an
+# alignment is not needed for it: the encoders' features, aligned by nobody and
+# without a label, are in the table, and so are the labels alone. A share
+# within ten per cent is a harsh score for magnitudes near zero.
 
 # %% tags=["nbval-check-output"]
 for name in ("DualFormer", "labels alone"):

@@ -136,23 +136,28 @@ def test_mocos_queue_holds_the_latest_keys_of_length_one():
     assert model.owners.tolist() == [24, 25, 14, 15, 20, 21, 22, 23]  # nothing enters
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("clean", [False, True])
-def test_mocos_loss_by_hand(clean):
-    model = make(MoCo, queue=8, temperature=0.5, clean=clean, dropout=0.0).train()
+def test_mocos_loss_by_hand(clean, training):
+    # A momentum of 1: the copy stays, so that the keys are known before the step.
+    model = make(MoCo, queue=8, temperature=0.5, clean=clean, dropout=0.0, momentum=1.0).train()
     model.loss(*inputs(4, seed=1), torch.tensor([7, 8, 9, 7]))  # half of the queue stays empty
-    model.eval()
-    x1, x2, y = inputs(2)
-    ids = torch.tensor([7, 3])
+    model.train(training)
+    x1, x2, y = inputs(3)
+    ids = torch.tensor([7, 3, 3])
     queries = [F.normalize(p).detach().numpy() for p in model.project(x1, x2, y)]
     trunk, projectors = model.slow
     z = trunk(x1, x2, y)
     keys = [F.normalize(p(x)).detach().numpy() for p, x in zip(projectors, z, strict=True)]
     losses = []
     for q, k, queue in ((queries[0], keys[1], 1), (queries[1], keys[0], 0)):
-        for i in range(2):
-            others = model.keys[queue, :4].numpy()
-            if clean and i == 0:
-                others = others[[1, 2]]  # two keys are of star 7
+        for i in range(3):
+            if training:
+                others, owners = model.keys[queue, :4].numpy(), np.array([7, 8, 9, 7])
+            else:  # the other rows of the batch
+                others, owners = np.delete(k, i, axis=0), np.delete(ids.numpy(), i)
+            if clean:
+                others = others[owners != ids[i].item()]
             logits = np.concatenate([[q[i] @ k[i]], others @ q[i]]) / 0.5
             losses.append(np.log(np.exp(logits).sum()) - logits[0])
     found = float(model.loss(x1, x2, y, ids)["loss"])

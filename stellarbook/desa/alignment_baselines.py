@@ -175,7 +175,8 @@ class MoCo(Towers):
         """Loss of a batch, a dict of () tensors; "found" is the share of right matches.
 
         ``ids`` (B,), not negative, say whose each row is. In training the copy moves first, and the
-        batch's keys enter the queue afterwards.
+        batch's keys enter the queue afterwards. In eval mode the others are the batch's own keys: a
+        loss against the queue would depend on how full and how old it is.
         """
         if self.training:
             self._follow()
@@ -183,13 +184,18 @@ class MoCo(Towers):
         with torch.no_grad():
             trunk, projectors = self.slow
             z = trunk(spectra, light_curve, labels)
-            keys = [F.normalize(p(x).float()) for p, x in zip(projectors, z, strict=True)]
+            both = zip(projectors, z, strict=True)
+            keys = torch.stack([F.normalize(p(x).float()) for p, x in both])  # (2, B, D / 2)
         ids = self.owners.new_zeros(len(keys[0])) if ids is None else ids
-        ignored = (self.owners < 0).expand(len(ids), -1)
+        kept, owners = (self.keys, self.owners) if self.training else (keys, ids)
+        if self.training:
+            ignored = (owners < 0).expand(len(ids), -1)
+        else:
+            ignored = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
         if self.clean:
-            ignored = ignored | (self.owners == ids[:, None])
+            ignored = ignored | (owners == ids[:, None])
         losses, found = [], []
-        for query, key, queue in zip(queries, keys[::-1], self.keys.flip(0), strict=True):
+        for query, key, queue in zip(queries, keys.flip(0), kept.flip(0), strict=True):
             own = (query * key).sum(dim=1, keepdim=True)
             others = (query @ queue.T).masked_fill(ignored, -torch.inf)
             logits = torch.cat([own, others], dim=1) / self.temperature  # (B, 1 + K)
@@ -197,7 +203,7 @@ class MoCo(Towers):
             losses.append(F.cross_entropy(logits, right))
             found.append((logits.argmax(dim=1) == 0).float().mean())
         if self.training:
-            self._remember(torch.stack(keys), ids)
+            self._remember(keys, ids)
         return {"loss": sum(losses) / 2, "found": sum(found) / 2}
 
     @torch.no_grad()
