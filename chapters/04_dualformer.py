@@ -117,8 +117,8 @@ place = chapters.run_folder() / "checkpoints" / "04_dualformer"
 #
 # (Eqs. 4 to 7 of {cite:t}`kamai2025desa`; $\lambda=0.5$, and $d$ is the length
 # of $x$). Where other losses want two vectors to be the same, this wants two
-# numbers to be. The final features are
-# $f=(z_1+z_2)^TV$, with the eigenvectors of $A$ in the columns of $V$.
+# numbers to be. The final features are $f=(z_1+z_2)^TV$, with the eigenvectors
+# of $A$ in the columns of $V$.
 #
 # Three things follow from the formulas alone, and the page comes back to each:
 #
@@ -138,10 +138,9 @@ source.show(dual_loss.total)
 #
 # A row is one simulated LAMOST spectrum with the light curve of its star, as
 # long as a view of chapter 03, a quarter of a year. Stars with several spectra
-# have several rows,
-# which share the curve. Splits are by star. The encoders are those of chapters
-# 02 and 03; they stay as they are, and their tokens are computed once: the
-# Conformer's, and what their heads read as one token more.
+# have several rows, which share the curve. Splits are by star. The encoders
+# are those of chapters 02 and 03; they stay as they are, and their tokens are
+# computed once: the Conformer's, and what their heads read as one token more.
 
 # %%
 spectra_encoder = SpectraEncoder.load(

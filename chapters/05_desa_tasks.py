@@ -1495,7 +1495,9 @@ HTML(claims.table("05_desa_tasks").to_html(index=False, border=0))
 #   weights.
 # * **MoCo's best.** The aligners of this page's published run kept MoCo's
 #   weights of the step at which its loss against the queue was least, which
-#   came early; chapter 04 tells more of it and has mended it since.
+#   came early. Chapter 04 has mended this since and was run again: its search
+#   then chose other settings for MoCo-clean and SimSiam than those that the
+#   aligners of this page have.
 #
 # ## Departures
 #
