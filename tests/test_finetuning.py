@@ -15,9 +15,8 @@ HEAD = {"width": 8, "layers": 1, "heads": 2}
 
 def head(kind=DualFormer, out=1, **options):
     backbone = make(kind, **options)
-    size = sum(x.shape[1] for x in backbone.project(*inputs(3)))
     torch.manual_seed(0)
-    return Finetuned(backbone, size, out, **HEAD)
+    return Finetuned(backbone, out, **HEAD)
 
 
 @pytest.mark.parametrize("kind", [DualFormer, VICReg])
@@ -34,6 +33,26 @@ def test_a_head_reads_both_projections_and_knows_which_feature_is_which(kind):
     project = model.backbone.project
     model.backbone.project = lambda *x: (torch.cat(project(*x), dim=1)[:, order],)
     assert not torch.allclose(model(x1, x2, y), answer)
+
+
+@pytest.mark.parametrize("kind", [DualFormer, VICReg])
+def test_what_a_standardised_head_reads_has_mean_0_and_spread_1(kind):
+    model, some = head(kind), pairs(50)
+    read = []
+    model.layers.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+
+    def features():
+        model.eval()(some.spectra, some.light_curve, some.labels)
+        # x = feature · scale + place, for each of the embedding's numbers: least squares.
+        x = read.pop() - model.place
+        return (x * model.scale).sum(dim=2) / model.scale.square().sum(dim=1)
+
+    before = features()
+    model.standardise(some, batch_size=16, device="cpu")
+    after = features()
+    expected = (before - before.mean(dim=0)) / before.std(dim=0)
+    torch.testing.assert_close(after, expected, atol=1e-3, rtol=1e-3)
+    assert "centre" in model.state_dict()  # a checkpoint holds it
 
 
 @pytest.mark.parametrize("which", [0, 1])

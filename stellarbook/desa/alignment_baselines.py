@@ -24,6 +24,11 @@ class Towers(nn.Module):
     ----------
     spectra, light_curve, d, blocks, heads, labels, dropout
         Of `stellarbook.desa.DualFormer`.
+
+    Attributes
+    ----------
+    projected : int
+        Features that both projections have, together.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Towers(nn.Module):
         super().__init__()
         self.trunk = Trunk(spectra, light_curve, d, blocks, heads, labels, "self", dropout)
         self.projectors = nn.ModuleList(_projector(self.trunk.size) for _ in range(2))
+        self.projected = 2 * (self.trunk.size // 2)
 
     def project(self, spectra, light_curve, labels=None):
         """(B, L1, W1), (B, L2, W2) and (B, labels) -> y1 and y2, (B, D / 2) each."""

@@ -102,46 +102,24 @@ def align(
     )
 
 
-def embed(model, spectra, light_curve, labels=None, *, batch_size=256, device="auto"):
-    """Final features of many stars, (n, D) array, in eval mode.
+def features(model, pairs, *, labels=True, batch_size=256, device="auto"):
+    """Final features of pairs, (n, D) array, in eval mode.
 
     Parameters
     ----------
     model : as `align`
-    spectra, light_curve : (n, L1, W1), (n, L2, W2) tensors
-    labels : (n, labels) tensor, optional
-        Standardised; NaN where unknown.
-    batch_size, device
-        Stars at a time; see `pick_device`. The model stays there.
-
-    Notes
-    -----
-    Shown in chapter 05.
-    """
-    inputs = (spectra, light_curve) + (() if labels is None else (labels,))
-    return run(model, model.embed, inputs, batch_size, device)
-
-
-def features(model, pairs, *, labels=True, **options):
-    """`embed` of pairs; ``labels`` says whether the model is given the conditional labels.
-
-    Parameters
-    ----------
-    model, **options
-        As `embed`.
     pairs : Pairs
     labels : bool
-
-    Returns
-    -------
-    (n, D) array
+        Whether the model is given the conditional labels.
+    batch_size, device
+        Rows at a time; see `pick_device`. The model stays there.
 
     Notes
     -----
-    Shown in chapter 04.
+    Shown in chapters 04 and 05.
     """
-    y = pairs.labels if labels else None
-    return embed(model, pairs.spectra, pairs.light_curve, y, **options)
+    inputs = (pairs.spectra, pairs.light_curve) + ((pairs.labels,) if labels else ())
+    return run(model, model.embed, inputs, batch_size, device)
 
 
 def sensitivity(model, pairs, *, labels=True, batch_size=256, device="auto"):

@@ -231,6 +231,8 @@ class DualFormer(nn.Module):
     ----------
     settings : dict
         The arguments above.
+    projected : int
+        Features that both projections have, together.
     metadata : dict
         What `save` was given.
 
@@ -266,6 +268,7 @@ class DualFormer(nn.Module):
         }
         self.trunk = Trunk(spectra, light_curve, d, blocks, heads, labels, attention, dropout)
         self.a = nn.Linear(self.trunk.size, self.trunk.size, bias=False)  # A of Eq. 6
+        self.projected = 2 * self.trunk.size
         self.metadata = {}
 
     def forward(self, spectra_tokens, light_curve_tokens, labels=None):

@@ -58,10 +58,8 @@ class Finetuned(nn.Module):
 
     Parameters
     ----------
-    backbone : module with ``project``
+    backbone : module with ``project`` and ``projected``
         `DualFormer`, a model of `alignment_baselines`, or `Alone`.
-    size : int
-        Features that its projections have, together.
     out : int
         Numbers that the head gives.
     width, layers, heads : int
@@ -77,7 +75,6 @@ class Finetuned(nn.Module):
     def __init__(
         self,
         backbone,
-        size,
         out,
         *,
         width=PAPER["width"],
@@ -86,7 +83,9 @@ class Finetuned(nn.Module):
         dropout=0.1,
     ):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, size = backbone, backbone.projected
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("spread", torch.ones(size))
         self.scale = nn.Parameter(torch.randn(size, width) * width**-0.5)
         self.place = nn.Parameter(torch.randn(size, width) * width**-0.5)
         layer = nn.TransformerEncoderLayer(
@@ -97,9 +96,30 @@ class Finetuned(nn.Module):
 
     def forward(self, spectra, light_curve, labels=None):
         """(B, L1, W1), (B, L2, W2) and (B, labels) -> (B, out)."""
-        features = torch.cat(self.backbone.project(spectra, light_curve, labels), dim=1)
+        features = (self._projected(spectra, light_curve, labels) - self.centre) / self.spread
         x = features[..., None] * self.scale + self.place  # (B, size, width)
         return self.out(self.layers(x).mean(dim=1))
+
+    def standardise(self, pairs, *, batch_size=256, device="auto"):
+        """Let the head read each projected feature with mean 0 and spread 1 over these stars.
+
+        The authors do not. An alignment may leave the projections of all stars nearly alike: what
+        the head reads of a star is then small beside what all stars share.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Of the training, before it.
+        batch_size, device
+            Rows at a time; see `pick_device`.
+        """
+        inputs = pairs.spectra, pairs.light_curve, pairs.labels
+        found = torch.from_numpy(run(self, self._projected, inputs, batch_size, device))
+        self.centre.copy_(found.mean(dim=0))
+        self.spread.copy_(found.std(dim=0).clamp(min=1e-6))
+
+    def _projected(self, *inputs):
+        return torch.cat(self.backbone.project(*inputs), dim=1)
 
 
 def cross_entropy(answer, truth):

@@ -17,7 +17,7 @@ def written(values, digits=2):
     Returns
     -------
     str
-        `"0.95 ± 0.01"`; empty where there is no value. Shown in chapter 04.
+        `"0.95 ± 0.01"`; empty where there is no value. Shown in chapters 04 and 05.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -39,7 +39,7 @@ def over_seeds(found, digits=2):
     Returns
     -------
     DataFrame
-        Of text, a row a name. Shown in chapter 04.
+        Of text, a row a name. Shown in chapters 04 and 05.
     """
     rows = {name: {c: written(each[c], digits) for c in each} for name, each in found.items()}
     return pd.DataFrame(rows).T
