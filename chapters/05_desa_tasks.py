@@ -1533,7 +1533,7 @@ glue("calibrating", len(calibration[0]), display=False)
 # small error of the clock is a sign of consistency, not of independence. The
 # trees have learnt from simulated field stars, of which few are young.
 # DualFormer without tokens is out of its depth: it never saw a star like that,
-# and answers of some that their age is negative, which counts as no answer.
+# and says of some that their age is negative, which counts as no answer.
 
 # %%
 clusters = open_clusters.load()
