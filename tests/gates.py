@@ -7,6 +7,7 @@ must return nothing (test_gates), a damaged copy of it must not (test_mutations)
 import json
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import jupytext
@@ -145,7 +146,8 @@ def typed_numbers(markdown):
 
 
 def ledger(root):
-    """Every claim of a written chapter is recorded or explained, and nothing else is recorded."""
+    """Claims are told apart by their words; each of a written chapter is recorded or explained,
+    and nothing else is recorded."""
     try:
         stated = claims.stated(root)
     except claims.ClaimError as error:
@@ -154,6 +156,10 @@ def ledger(root):
     path = root / "book/ledger.json"
     rows = {row["id"]: row for row in json.loads(path.read_text())} if path.exists() else {}
     written = chapters.names(root)
+    words = Counter((claim["chapter"], claim["metric"]) for claim in stated.values())
+    for (chapter, metric), number in words.items():
+        if number > 1:
+            yield f"claims.yaml: {number} claims of {chapter} have the metric {metric!r}"
     for name, claim in stated.items():
         if claim["chapter"] in written and claim.get("attempted", True) and name not in rows:
             yield f"claim {name} is not in book/ledger.json"

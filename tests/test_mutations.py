@@ -89,6 +89,11 @@ def test_damage_is_named(root, file, old, new, gate):
     assert gate in failing(root)
 
 
+def test_two_claims_of_the_same_words(root):
+    edit(root / "book/claims.yaml", CLAIM, CLAIM + CLAIM.replace("tiny.steps", "tiny.others"))
+    assert any("2 claims of 01_tiny" in fault for fault in gates.ledger(root))
+
+
 def test_changed_code_makes_page_and_regression_notebook_stale(root):
     tiny.rewrite(root, "axis.plot([0, steps])", "axis.plot([1, steps])")
     assert {"pages", "regression"} <= failing(root)
