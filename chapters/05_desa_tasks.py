@@ -14,27 +14,28 @@
 # diagram and for colours, looks where fast rotators lie, and then fine-tunes
 # everything on two hard questions: has a star a companion, and how old is it?
 # Here the same is asked of DualFormer and of the other aligners of chapter 04,
-# of each modality alone, and of the labels that all of them were given. The
-# stars are **simulated**, so that companions and ages are known; the last test
-# of ages is on **real** stars of open clusters.
+# of the labels that all of them were given, and, where there is fine-tuning,
+# of each modality alone. The stars are **simulated**, so that companions and
+# ages are known; the last test of ages is on **real** stars of open clusters.
 #
 # **The paper's claims.** Without fine-tuning,
 #
 # > our model outperforms all other models with a very large margin on all
 # > metrics.
 #
-# Our verdicts on the classes: **{glue:text}`verdict_zero_shot`**; on the
-# linear regression: **{glue:text}`verdict_few_shot`**. Of companions,
+# Our verdicts on the accuracy of matched clusters:
+# **{glue:text}`verdict_zero_shot`**; on the regression's $R^2$ of colour and
+# magnitude: **{glue:text}`verdict_few_shot`**. Of companions,
 #
 # > our model performs significantly better compared to all other models, with
 # > an AUC of 0.99 and average precision (AP) of 1.00.
 #
-# Our verdicts: **{glue:text}`verdict_binary`**. Of ages,
+# Our verdicts on the AUC: **{glue:text}`verdict_binary`**. Of ages,
 #
 # > our model outperforms all other models, being the only model with an RMSE
 # > lower than 1 Gyr.
 #
-# Our verdicts: **{glue:text}`verdict_age`**.
+# Our verdicts on the RMSE: **{glue:text}`verdict_age`**.
 #
 # **What you need.** The public archives that `make data` fetches once, and the
 # published weights of chapters 02 to 04, which come with the book. No GPU.
@@ -119,11 +120,12 @@ place = chapters.run_folder() / "checkpoints" / "05_desa_tasks"
 # %% [markdown]
 # ## The idea
 #
-# Three kinds of questions, each harder to answer by luck than the last.
+# Three kinds of questions, each with its own score for a mere guess.
 #
-# * **Zero-shot.** Clusters are found in the features, and compared with
-#   classes that nobody told. A cluster has a number, not a name: which class
-#   it stands for must be settled before shares of right answers mean anything.
+# * **Zero-shot.** Clusters are found on a map of the features, and compared
+#   with classes that nobody told. A cluster has a number, not a name: which
+#   class it stands for must be settled before shares of right answers mean
+#   anything.
 # * **Few-shot.** A linear regression is fitted to one star in five.
 # * **Fine-tuning.** A small Transformer reads both projections as a sequence
 #   of scalars; it and the aligner learn together {cite:p}`kamai2025desa`.
@@ -359,12 +361,13 @@ glue("n_classes", int(k), display=False)
 # **Accuracy** counts stars whose cluster, matched to a class by the Hungarian
 # method, is right; **ari** and **nmi** need no matching. To say
 # "{glue:text}`common_class`" of every star is right for
-# {glue:text}`commonest:.0%`. The paper's score is
-# **unmatched**: a star is right where the number of its cluster happens to be
-# the number of its class in the alphabet. The numbering is the clustering's
-# whim: the same clusters, numbered otherwise, score between **least** and
-# **most** (two hundred numberings). A comparison of such scores compares
-# mostly that.
+# {glue:text}`commonest:.0%`. The paper's score is **unmatched**: a star is
+# right where the number of its cluster happens to be the number of its class
+# in the alphabet. The numbering is the clustering's whim: the same clusters,
+# numbered otherwise, score between **least** and **most** (two hundred
+# numberings). A comparison of such scores compares mostly that. Matched, no
+# model is right more often than whoever says one class of all stars, and
+# DualFormer is about as good as the labels.
 
 # %% tags=["hide-input"]
 SHOWN = ("DualFormer", "VICReg", "DualFormer, no labels", "labels alone")
@@ -439,10 +442,11 @@ tables.over_seeds(few, digits=3)
 # same shares within ten per cent: that is what a constant scores. In the
 # authors' code (`compare_lr`) the alternatives are regressed on features that
 # are zeros, which explains such a margin in $R^2$ without any model: read in
-# their own features, the alternatives do here what DualFormer does. And an
-# alignment is not needed for it: the encoders' features, aligned by nobody and
-# without a label, are in the table, and so are the labels alone. A share
-# within ten per cent is a harsh score for magnitudes near zero.
+# their own features, the alternatives do here about what DualFormer does, and
+# three of them better. Nor does such an $R^2$ need an alignment: the encoders'
+# features, aligned by nobody and without a label, reach it. The labels alone
+# do not, but are as good at magnitudes. A share within ten per cent is a harsh
+# score for magnitudes near zero.
 
 # %% tags=["nbval-check-output"]
 for name in ("DualFormer", "labels alone"):
@@ -713,21 +717,21 @@ glue("share_young", float((of_fast.age < 1).mean()), display=False)
 
 # %% [markdown]
 # Of {glue:text}`n_fast` cool dwarfs with a period below a week
-# {glue:text}`share_paired:.0%` are synchronised pairs and
+# {glue:text}`share_paired:.0%` are synchronised pairs and, paired or not,
 # {glue:text}`share_young:.0%` are younger than a billion years. The table says
 # how many pairs each blob holds; its last two columns, how well a line does
-# that is told who is paired and asked about other stars (AUC: the share of
-# couples of a pair and another star that it puts in the right order), on the
-# map and in all features.
+# that is told who is paired and asked about other stars (AUC: how often it
+# ranks a pair above another star), on the map and in all features.
 #
 # **The blobs are not pairs and young stars.** In none of the three spaces does
 # the blob called the pairs' hold a larger share of pairs than the other: fast
-# rotators lie together, whatever makes them fast, and the mixture splits off a
-# few that lie elsewhere. A line that is told finds the pairs in DualFormer's
-# features as well as in the labels, and on its map less well than on theirs.
-# Without the labels spectrum and light curve still know something of the
-# pairs, and the map hardly anything. A map on which the two lie apart would
-# not say, then, that spectrum and light curve told them: the labels can.
+# rotators lie together, whatever makes them fast, and with labels the mixture
+# splits off just a few that lie elsewhere, too few to judge. A line that is
+# told finds the pairs in DualFormer's features as well as in the labels, and
+# on its map less well than on theirs. Without the labels spectrum and light
+# curve still know something of the pairs, and the map hardly anything. A map
+# on which the two lie apart would not say, then, that spectrum and light curve
+# told them: the labels can.
 #
 # ## Fine-tuning
 #
@@ -863,8 +867,8 @@ answers = {
 # light-curve encoder has of three stars in four: sure singles may not be
 # brighter than single stars are, so whoever knows a star's temperature and
 # magnitude knows a part of the definition. One is told the **traces** that a
-# companion itself leaves, where they are strong enough to be seen at best: by
-# how many standard deviations of the noise the spectrum is no single star's
+# companion itself leaves, where strong enough to be seen in principle: by how
+# many standard deviations of the noise the spectrum is no single star's
 # (`traces.standing_out`), eclipses within a view of the light curve, a
 # synchronised rotation; and beside them temperature, gravity and period as
 # surveys measure them. A reader of tokens can do better than the labels by
@@ -1003,10 +1007,10 @@ for key, name, told in (
 # RUWE is an input *and* a part of the definition of both classes. With it,
 # trees on six labels reach an AUC of {glue:text}`auc_labels:.2f`: a number
 # such as the paper's needs neither spectrum nor light curve. Without it they
-# reach {glue:text}`auc_blind:.2f`: of the flagged binaries
-# {glue:text}`evolved_binaries:.0%` have left the main sequence, of the sure
-# singles {glue:text}`evolved_singles:.0%` (the last column is of dwarfs
-# alone). Told the magnitude, too, trees reach
+# reach {glue:text}`auc_blind:.2f`, in part since
+# {glue:text}`evolved_binaries:.0%` of the flagged binaries are evolved and
+# {glue:text}`evolved_singles:.0%` of the sure singles (the last column is of
+# dwarfs alone). Told the magnitude, too, trees reach
 # {glue:text}`auc_magnitude:.2f`, and DualFormer without RUWE
 # {glue:text}`auc_ours:.2f`; trees on traces {glue:text}`auc_traces:.2f`.
 #
@@ -1015,17 +1019,16 @@ for key, name, told in (
 # and each modality alone, do what trees on labels do, or a little more;
 # DualFormer does less (why, is asked below, of ages too). All stay behind the
 # trees that know the magnitude, which the light curve's tokens hold of three
-# stars in four: so short a fine-tuning learns what the labels say, and little
-# of what the tokens do. Hardly a star is then called single by a network: with
-# so many binaries that is the answer that costs least.
+# stars in four: this fine-tuning learns what the labels say, and little of
+# what the tokens do. Hardly a star is then called single by a network: with so
+# many binaries that is the answer that costs least.
 #
 # The average precision starts at {glue:text}`binaries:.2f`, the share of
 # binaries: a guess has that. And of the sure singles {glue:text}`hidden:.0%`
 # have a companion that no flag has found.
 #
-# How sure is a difference, when other stars had been drawn? The middle
-# $95\,\%$ of many draws of the test stars, DualFormer's AUC less the
-# other's:
+# How sure is a difference, had other stars been drawn? The middle $95\,\%$ of
+# many draws of the test stars, DualFormer's AUC less the other's:
 
 
 # %%
@@ -1368,10 +1371,10 @@ figures.show(
 )
 
 # %% [markdown]
-# **DualFormer is behind every other network** here, and trees that see neither
-# spectrum nor light curve are ahead of them all: what these ages need is in
-# the labels. The clock is worse than any of them even on the stars that it can
-# date: it takes each period at its word.
+# **DualFormer, aligned or from scratch, is behind every other network**, and
+# trees that see neither spectrum nor light curve are ahead of all: no network
+# gains here on what the labels say. The clock is worse than any of them even
+# on the stars that it can date: it takes each period at its word.
 #
 # #### Why is DualFormer behind?
 #
@@ -1470,22 +1473,22 @@ for variant in VARIANTS:
 
 # %% [markdown]
 # **The alignment is not what holds DualFormer back**: from scratch it is as
-# far behind. It is no help to VICReg either, whose towers from scratch are as
-# good as aligned ones. **What the head reads is too faint**: with standardised
-# features DualFormer's ages are {glue:text}`behind_standardised:.2f` Gyr worse
-# than VICReg's, of {glue:text}`behind_as_above:.2f` before, and VICReg's are
-# the same. **More steps help both**, VICReg to what trees on labels reach in
-# ages and above it in companions; DualFormer stays
-# {glue:text}`behind_more_steps:.2f` Gyr behind. The rest would be the
-# architecture's, or is settled by both changes together, which were not tried.
+# far behind. VICReg's towers from scratch do as well in ages, too, and hardly
+# worse in companions. **Faint features are a part of it**: with standardised
+# ones DualFormer's ages are {glue:text}`behind_standardised:.2f` Gyr worse
+# than VICReg's, and {glue:text}`behind_as_above:.2f` as above; its companions
+# gain less, and VICReg nothing. **More steps help both**, VICReg to what trees
+# on labels reach in ages and above it in companions; DualFormer stays
+# {glue:text}`behind_more_steps:.2f` Gyr behind. The rest may be the
+# architecture's, a larger learning rate's, or both changes' together: these
+# were not tried.
 #
 # #### Where a clock must fail
 #
 # Mean absolute errors by kind of star; the clock's are of the stars that it
-# can date. It is best where its law is the whole truth, for the young and the
-# few hot stars that it dates; where braking has stopped (Ro above two) and in
-# old stars it is billions of years off. Synchronised stars mislead whoever
-# believes their period.
+# can date. It is best for the young; of hot stars it dates hardly any, and
+# where braking has stopped (Ro above two) and in old stars it is billions of
+# years off. Synchronised stars mislead whoever believes their period.
 
 # %%
 GROUPS = {
@@ -1528,12 +1531,14 @@ glue("calibrating", len(calibration[0]), display=False)
 # #### Real stars of known age
 #
 # Stars of open clusters have the age of their cluster. For them a period and a
-# colour exist, and no pair of LAMOST and Kepler: so only those two are given.
-# The simulated stars' rotation law was itself fitted to these clusters: a
-# small error of the clock is a sign of consistency, not of independence. The
-# trees have learnt from simulated field stars, of which few are young.
-# DualFormer without tokens is out of its depth: it never saw a star like that,
-# and says of some that their age is negative, which counts as no answer.
+# temperature (from a colour) exist, and no pair of LAMOST and Kepler: so only
+# those two are given. The clock dates but a third of them (**answered**). The
+# simulated stars' rotation law was itself fitted to these clusters: a small
+# error of the clock is a sign of consistency, not of independence. The trees
+# have learnt from simulated field stars, of which few are young. DualFormer
+# without tokens is out of its depth: it never saw a star like that, and says
+# of some that their age is negative, which counts as no answer in the table;
+# the bars of the figure hold it.
 
 # %%
 clusters = open_clusters.load()
@@ -1667,8 +1672,7 @@ row = claims.record(
 # ### Learning rates
 #
 # What was chosen for each question and model, from the rates that were tried.
-# Where the largest was best for nearly all, a larger one may be better still:
-# for all models alike.
+# Where the largest was best for nearly all, a larger one may be better still.
 
 # %% tags=["hide-input"]
 tried = pd.Series(rates_chosen).unstack(0)
@@ -1711,8 +1715,8 @@ row = claims.record(
 )
 
 # %% [markdown]
-# Together {glue:text}`kwh:.2f` kWh. Trainings that a page has read from
-# checkpoints of an earlier run are not in it.
+# Together {glue:text}`kwh:.2f` kWh. This page's fine-tunings are not in it,
+# nor trainings that a page has read from checkpoints of an earlier run.
 #
 # ## Paper against ours
 
@@ -1734,7 +1738,7 @@ HTML(claims.table("05_desa_tasks").to_html(index=False, border=0))
 # * Scales of the few-shot regression are those of the fitted stars, and the
 #   fitted stars are not judged.
 # * The alternatives are read in their own features and get the same labels.
-# * RUWE is hidden in one of two settings, for it defines the classes.
+# * RUWE is hidden in one of two settings, for it helps to define the classes.
 # * Intervals of ages are of $80$ and $50\,\%$; the authors' of $72\,\%$.
 # * The models of one modality read frozen encoders' tokens through towers of
 #   their own; the authors fine-tune the encoders.
@@ -1746,6 +1750,6 @@ HTML(claims.table("05_desa_tasks").to_html(index=False, border=0))
 # 1. Hide all labels in fine-tuning. Which task suffers least?
 # 2. Draw singles from all stars, not from those without an excess of
 #    luminosity. What is left of the spectra's AUC?
-# 3. Give the head $f$ in place of the projections.
+# 3. Give the head $f$ (chapter 04) in place of the projections.
 # 4. Standardise the features *and* fine-tune for more steps. What is left of
 #    DualFormer's gap to VICReg?
