@@ -51,7 +51,8 @@ def test_a_companion_of_another_temperature_shows_without_a_velocity():
 
 def test_what_a_combination_of_columns_makes_is_taken_away():
     generator = torch.Generator().manual_seed(0)
-    columns, rest = torch.randn(2, 30, 4, generator=generator).double(), torch.randn(2, 30).double()
+    columns = torch.randn(2, 30, 4, generator=generator).double()
+    rest = torch.randn(2, 30, generator=generator).double()
     y = columns @ torch.tensor([1e-6, 3.0, -2.0, 1.0]).double() + rest
     expected = rest - torch.stack(
         [c @ torch.linalg.lstsq(c, r).solution for c, r in zip(columns, rest, strict=True)]
